@@ -1,1 +1,3 @@
 //! crucible-core
+pub mod block;
+pub mod lines;
