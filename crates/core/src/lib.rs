@@ -1,3 +1,18 @@
-//! crucible-core
+//! The model of Crucible: pure values and their laws.
+//!
+//! No I/O, no clock, no randomness, no async, no logging, no serde. In reading order:
+//! [`id`] and [`hash`] name things, [`vault_path`] says what a path can be, [`version_vector`] and
+//! [`timestamp`] say before and after, [`version`] is one immutable state of one note,
+//! [`ancestry`] relates versions, [`block`] and [`frontmatter`] take a note apart,
+//! [`text_merge`] and [`note_merge`] put two edits together, [`view`] makes one record of several
+//! heads, [`merkle`] makes one root of a vault. [`limits`] holds every bound.
+
 pub mod block;
+pub mod hash;
+pub mod id;
+pub mod limits;
 pub mod lines;
+pub mod timestamp;
+pub mod vault_path;
+pub mod version;
+pub mod version_vector;
