@@ -104,6 +104,16 @@ id!(
     32
 );
 id!(
+    /// The root of a vault's Merkle tree.
+    RootHash,
+    32
+);
+id!(
+    /// A node of a vault's Merkle tree.
+    NodeHash,
+    32
+);
+id!(
     /// A conflict record: derived from the merge version that made it, see `view`.
     ConflictId,
     16

@@ -8,6 +8,7 @@
 //! heads, [`merkle`] makes one root of a vault. [`limits`] holds every bound.
 
 pub mod block;
+pub mod conflict;
 pub mod hash;
 pub mod id;
 pub mod limits;
