@@ -37,6 +37,10 @@ pub enum Domain {
     Conflict,
     /// The digest over the version ids of a batch.
     Batch,
+    /// A bearer token's first revocation id, which names it in lists.
+    Token,
+    /// A pairing code, as it is kept at rest.
+    PairingCode,
 }
 
 impl Domain {
@@ -55,6 +59,8 @@ impl Domain {
             Self::Root => b"crucible/1 root                 ",
             Self::Conflict => b"crucible/1 conflict             ",
             Self::Batch => b"crucible/1 batch                ",
+            Self::Token => b"crucible/1 token                ",
+            Self::PairingCode => b"crucible/1 pairing code         ",
         }
     }
 }
