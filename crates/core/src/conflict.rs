@@ -3,6 +3,8 @@
 //! Records live in sync state and on the server, never in a note. Their ids derive from the merge
 //! version, so that every replica that makes the same merge makes the same records.
 
+use std::ops::Range;
+
 use crate::hash::{Domain, keyed};
 use crate::id::{ConflictId, NoteId, VersionId};
 use crate::timestamp::Stamp;
@@ -34,17 +36,38 @@ pub enum Clash {
     Content,
 }
 
+/// What of a hunk is in the merged text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kept {
+    /// Only the winner's text.
+    Winner,
+    /// Both texts.
+    Both,
+}
+
 /// One place where two texts clash.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hunk {
-    /// What both started from.
+    /// What both started from; empty if there was nothing.
     pub base: String,
-    /// What is in the result.
+    /// What the winner made of it.
     pub winner: String,
-    /// What is not.
+    /// What the loser made of it.
     pub loser: String,
-    /// Byte offset of `winner` in the merged text.
+    /// Byte offset in the merged text of what it holds in this place.
     pub at: u64,
+    /// How many bytes that is: the winner's text exactly, or a text with both in it.
+    pub len: u64,
+    /// What of it is in the merged text.
+    pub kept: Kept,
+}
+
+impl Hunk {
+    /// Where in the merged text the hunk is, in bytes.
+    pub fn range(&self) -> Range<usize> {
+        let at = usize::try_from(self.at).expect("a text fits into memory");
+        at..at + usize::try_from(self.len).expect("a text fits into memory")
+    }
 }
 
 /// One choice a merge made, with what it set aside.

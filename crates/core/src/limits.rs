@@ -24,3 +24,6 @@ pub const CLOCK_AHEAD_MAX_MS: u64 = 10 * 60 * 1000;
 pub const FANOUT: usize = 16;
 /// Deepest recursion over criss-cross merge bases; beyond it the newest base is taken.
 pub const MERGE_BASE_DEPTH_MAX: usize = 16;
+/// Largest stretch of changed lines, over all three texts, that is merged word by word; beyond it
+/// the winner's lines stand and the loser's go into the record.
+pub const WORD_MERGE_BYTES_MAX: usize = 16 << 20;

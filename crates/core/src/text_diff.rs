@@ -198,12 +198,13 @@ impl<'n> Search<'n> {
         if before.is_empty() && after.is_empty() {
             return;
         }
-        if let Some(last) = self.changes.last_mut() {
-            if last.before.end == before.start && last.after.end == after.start {
-                last.before.end = before.end;
-                last.after.end = after.end;
-                return;
-            }
+        if let Some(last) = self.changes.last_mut()
+            && last.before.end == before.start
+            && last.after.end == after.start
+        {
+            last.before.end = before.end;
+            last.after.end = after.end;
+            return;
         }
         self.changes.push(Change { before, after });
     }

@@ -11,14 +11,13 @@ mod weave;
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::conflict::{Hunk, Kept};
+use crate::limits::WORD_MERGE_BYTES_MAX;
 use crate::lines::{end_of, is_blank, lines};
 use crate::text_diff::{Change, Interner, diff, offsets};
 use crate::words::{is_telling, words, would_glue};
 use chunk::{Chunk, Kind, Three, chunks};
 use weave::{Around, weave};
-
-/// The largest stretch of lines, in bytes over all three texts, that is merged word by word.
-pub const WORD_MERGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Which of two concurrent texts has the larger stamp and wins where a choice must be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,30 +35,6 @@ pub enum Overlap {
     Lww,
     /// The lines of both stand, the loser's (older) first.
     Both,
-}
-
-/// What of a hunk is in the merged text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// Only the winner's text.
-    Winner,
-    /// Both texts.
-    Both,
-}
-
-/// A place where both sides changed the same text to something different.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hunk {
-    /// What stood there before both changes.
-    pub base: String,
-    /// What the winner made of it.
-    pub winner: String,
-    /// What the loser made of it.
-    pub loser: String,
-    /// Where it is in the merged text, in bytes: the winner's text, or both if both were kept.
-    pub at: Range<usize>,
-    /// What of it is in the merged text.
-    pub kept: Kept,
 }
 
 /// The merge of two texts.
@@ -113,7 +88,8 @@ pub fn merge_unrelated(ours: &str, theirs: &str, prefer: Side) -> TextMerge {
         base: String::new(),
         winner: both.winner,
         loser: both.loser,
-        at: both.at,
+        at: both.at.start as u64,
+        len: both.at.len() as u64,
         kept: Kept::Both,
     });
     ends.close(TextMerge { text: woven.text, hunks: hunks.collect() })
@@ -175,11 +151,13 @@ impl LineEnds {
         let len = merge.text.len() - end_of(last).len();
         merge.text.truncate(len);
         for hunk in &mut merge.hunks {
-            let over = hunk.at.end.saturating_sub(len);
+            let Range { start, end } = hunk.range();
+            let over = end.saturating_sub(len);
             if over > 0 && hunk.kept == Kept::Winner {
                 hunk.winner.truncate(hunk.winner.len() - over);
             }
-            hunk.at = hunk.at.start.min(len)..hunk.at.end.min(len);
+            hunk.at = start.min(len) as u64;
+            hunk.len = end.min(len) as u64 - hunk.at;
         }
         merge
     }
@@ -362,7 +340,8 @@ impl Merger {
             base: base.to_owned(),
             winner: winner.to_owned(),
             loser: loser.to_owned(),
-            at: from..self.text.len(),
+            at: from as u64,
+            len: (self.text.len() - from) as u64,
             kept,
         });
     }
