@@ -7,9 +7,11 @@
 //! [`text_merge`] and [`note_merge`] put two edits together, [`view`] makes one record of several
 //! heads, [`merkle`] makes one root of a vault. [`limits`] holds every bound.
 
+pub mod ancestry;
 pub mod block;
 pub mod conflict;
 pub mod hash;
+pub mod heads;
 pub mod id;
 pub mod limits;
 pub mod lines;

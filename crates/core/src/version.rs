@@ -210,10 +210,10 @@ fn in_cbor_order<V>(map: &BTreeMap<String, V>) -> Vec<(&String, &V)> {
     entries
 }
 
-fn write_stamp<'e>(
-    e: &'e mut Encoder<Vec<u8>>,
+fn write_stamp(
+    e: &mut Encoder<Vec<u8>>,
     stamp: Stamp,
-) -> Result<&'e mut Encoder<Vec<u8>>, minicbor::encode::Error<std::convert::Infallible>> {
+) -> Result<&mut Encoder<Vec<u8>>, minicbor::encode::Error<std::convert::Infallible>> {
     e.array(2)?.u64(stamp.ticks())?.bytes(stamp.replica.as_bytes())
 }
 
