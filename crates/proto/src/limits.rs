@@ -13,3 +13,23 @@ pub const PAGE_RAW_AIM: usize = 4 << 20;
 pub const PAGE_NOTES_MAX: usize = 4096;
 /// Largest body of a round in either direction.
 pub const ROUND_BYTES_MAX: usize = 32 << 20;
+/// Raw bytes of the records of one parcel.
+pub const RECORDS_RAW_MAX: usize = 32 << 20;
+/// Records of one parcel: a page, its merges, and ancestors sent after a walk.
+pub const RECORDS_MAX: usize = 8 * PAGE_NOTES_MAX;
+/// Groups of one parcel: one an author.
+pub const GROUPS_MAX: usize = RECORDS_MAX;
+/// Packs of one parcel.
+pub const PACKS_MAX: usize = 64;
+/// Canonical encoding of one version: a path, a clock of a few thousand replicas, keys and tags.
+pub const VERSION_BYTES_MAX: usize = 1 << 20;
+/// Notes that one round after a walk speaks of.
+pub const HAVE_MAX: usize = PAGE_NOTES_MAX;
+/// Conflict records, or closings, in one message.
+pub const CONFLICTS_MAX: usize = 4096;
+/// Contents named as missing in one answer.
+pub const MISSING_MAX: usize = 4096;
+/// Policy rules of one replica.
+pub const POLICIES_MAX: usize = 256;
+/// Longest glob of a policy.
+pub const POLICY_BYTES_MAX: usize = 1024;
