@@ -3,7 +3,7 @@
 //! A body is one byte of protocol version and one CBOR value, so that any release can say to any
 //! other which versions it speaks.
 
-use crucible_core::conflict::{Clash, Conflict, Hunk};
+use crucible_core::conflict::{Clash, Conflict, Hunk, Kept};
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{ConflictId, NoteId, ReplicaId, RootHash, VersionId};
 use crucible_core::limits::PARENTS_MAX;
@@ -230,19 +230,23 @@ impl Wire for Round {
 
 impl Wire for Hunk {
     fn put(&self, sink: &mut Sink) {
-        put_array(sink, 4);
+        put_array(sink, 6);
         self.base.put(sink);
         self.winner.put(sink);
         self.loser.put(sink);
         self.at.put(sink);
+        self.len.put(sink);
+        (self.kept == Kept::Both).put(sink);
     }
     fn get(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        get_array(d, 4)?;
+        get_array(d, 6)?;
         Ok(Self {
             base: String::get(d)?,
             winner: String::get(d)?,
             loser: String::get(d)?,
             at: u64::get(d)?,
+            len: u64::get(d)?,
+            kept: if bool::get(d)? { Kept::Both } else { Kept::Winner },
         })
     }
 }
