@@ -119,6 +119,22 @@ id!(
     16
 );
 
+id!(
+    /// A Merkle leaf: one note and its heads.
+    LeafHash,
+    32
+);
+id!(
+    /// The root of one folder; equal in two vaults if and only if they hold the same below it.
+    FolderRoot,
+    32
+);
+id!(
+    /// The first half of a [`NodeHash`] or [`LeafHash`]: what a walk over the wire compares.
+    Tag,
+    16
+);
+
 impl ReplicaId {
     /// The replica of merge versions, which nobody authored; smaller than every drawn id.
     pub const NOBODY: Self = Self([0; 16]);

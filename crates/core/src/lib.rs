@@ -17,6 +17,7 @@ pub mod limits;
 pub mod lines;
 pub mod text_diff;
 pub mod text_merge;
+pub mod merkle;
 pub mod timestamp;
 pub mod vault_path;
 pub mod version;

@@ -1,0 +1,187 @@
+//! A tree seen at any position, whether or not it has a node exactly there.
+//!
+//! Invariant: what is at a position depends on the set of leaves below it alone. A bucket seen
+//! from deeper down is the bucket of those of its entries that belong there, with the hash that
+//! a node of these entries would have.
+
+use std::sync::Arc;
+
+use crate::id::{NodeHash, Tag};
+use crate::limits::FANOUT;
+use crate::merkle::TreeRead;
+use crate::merkle::node::{Entry, KEY_DIGITS, Node, Root};
+use crate::merkle::read::{Leaves, Read, ReadError, folder_top, load};
+use crate::vault_path::VaultPath;
+
+/// What is at a position.
+#[derive(Clone)]
+pub(super) enum View {
+    /// No leaf is below.
+    Absent,
+    /// A node of the tree.
+    Stored(NodeHash, Arc<Node>),
+    /// Some of the entries of a bucket higher up; at least one.
+    Part(Vec<Entry>),
+}
+
+impl View {
+    /// The top of a trie.
+    pub(super) fn top<S: TreeRead>(tree: &S, top: Option<NodeHash>) -> Read<Self, S> {
+        let Some(hash) = top else { return Ok(Self::Absent) };
+        let node = load(tree, &hash)?;
+        match *node {
+            Node::Root(_) => Err(ReadError::Misplaced(hash)),
+            Node::Branch(_) | Node::Bucket(_) => Ok(Self::Stored(hash, node)),
+        }
+    }
+
+    /// What is at `digits` of the trie of `folder`, or of the tombstones.
+    pub(super) fn at<S: TreeRead>(
+        tree: &S,
+        root: &Root,
+        area: &Area,
+        digits: &[u8],
+    ) -> Read<Self, S> {
+        let top = match area {
+            Area::Tombstones => root.tombstones,
+            Area::Folder(folder) => folder_top(tree, root.live, folder.as_ref())?,
+        };
+        let mut view = Self::top(tree, top)?;
+        for (depth, &digit) in digits.iter().enumerate() {
+            view = view.child(tree, depth, usize::from(digit))?;
+        }
+        Ok(view)
+    }
+
+    /// The child at `digit` of this view at `depth`.
+    pub(super) fn child<S: TreeRead>(&self, tree: &S, depth: usize, digit: usize) -> Read<Self, S> {
+        match self.branch() {
+            Some(_) if depth >= KEY_DIGITS => Err(self.misplaced()),
+            Some(children) => Self::top(tree, children[digit]),
+            None => {
+                let entries = self.entries().unwrap_or_default();
+                let part: Vec<_> = entries
+                    .iter()
+                    .filter(|entry| depth < KEY_DIGITS && entry.key().digit(depth) == digit)
+                    .cloned()
+                    .collect();
+                if part.is_empty() {
+                    Ok(Self::Absent)
+                } else if part.len() == entries.len() {
+                    Ok(self.clone())
+                } else {
+                    Ok(Self::Part(part))
+                }
+            }
+        }
+    }
+
+    /// The children's tags, without reading the children.
+    pub(super) fn child_tags<S: TreeRead>(
+        &self,
+        tree: &S,
+        depth: usize,
+    ) -> Read<[Option<Tag>; FANOUT], S> {
+        let mut tags = [None; FANOUT];
+        match self.branch() {
+            Some(children) => {
+                for (tag, child) in tags.iter_mut().zip(children) {
+                    *tag = child.map(|hash| hash.tag());
+                }
+            }
+            None => {
+                for (digit, tag) in tags.iter_mut().enumerate() {
+                    *tag = self.child(tree, depth, digit)?.tag();
+                }
+            }
+        }
+        Ok(tags)
+    }
+
+    /// The tag of the node that is here, or would be.
+    pub(super) fn tag(&self) -> Option<Tag> {
+        match self {
+            Self::Absent => None,
+            Self::Stored(hash, _) => Some(hash.tag()),
+            Self::Part(entries) => Some(Node::Bucket(entries.clone()).hash().tag()),
+        }
+    }
+
+    /// All entries below in this trie, in [`Entry::order`]; folders among them stay closed.
+    pub(super) fn all_entries<S: TreeRead>(&self, tree: &S) -> Read<Vec<Entry>, S> {
+        let mut entries = Vec::new();
+        let mut pending = vec![self.clone()];
+        while let Some(view) = pending.pop() {
+            match (view.entries(), view.branch()) {
+                (Some(more), _) => entries.extend_from_slice(more),
+                (None, Some(children)) => {
+                    for &child in children.iter().flatten() {
+                        pending.push(Self::top(tree, Some(child))?);
+                    }
+                }
+                (None, None) => return Err(view.misplaced()),
+            }
+        }
+        entries.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
+        Ok(entries)
+    }
+
+    /// The children of a branch, `None` for anything else.
+    pub(super) fn branch(&self) -> Option<&[Option<NodeHash>; FANOUT]> {
+        match self {
+            Self::Stored(_, node) => match &**node {
+                Node::Branch(children) => Some(children),
+                Node::Bucket(_) | Node::Root(_) => None,
+            },
+            Self::Absent | Self::Part(_) => None,
+        }
+    }
+
+    /// The entries of a bucket or of nothing, `None` for a branch.
+    pub(super) fn entries(&self) -> Option<&[Entry]> {
+        match self {
+            Self::Absent => Some(&[]),
+            Self::Part(entries) => Some(entries),
+            Self::Stored(_, node) => match &**node {
+                Node::Bucket(entries) => Some(entries),
+                Node::Branch(_) | Node::Root(_) => None,
+            },
+        }
+    }
+
+    /// All leaves below.
+    pub(super) fn leaves<'t, S: TreeRead>(&self, tree: &'t S, area: &Area) -> Leaves<'t, S> {
+        let folder = area.folder();
+        match self {
+            Self::Absent => Leaves::of_entries(tree, folder, &[]),
+            Self::Part(entries) => Leaves::of_entries(tree, folder, entries),
+            Self::Stored(hash, _) => Leaves::below(tree, folder.cloned(), Some(*hash)),
+        }
+    }
+
+    fn misplaced<E: std::error::Error>(&self) -> ReadError<E> {
+        match self {
+            Self::Stored(hash, _) => ReadError::Misplaced(*hash),
+            Self::Absent | Self::Part(_) => unreachable!("only a stored node is a branch"),
+        }
+    }
+}
+
+/// One trie of a tree.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Area {
+    /// The trie of a folder, `None` for the vault's own.
+    Folder(Option<VaultPath>),
+    /// The trie of the tombstones.
+    Tombstones,
+}
+
+impl Area {
+    /// The folder; `None` for the vault's top and for tombstones.
+    pub fn folder(&self) -> Option<&VaultPath> {
+        match self {
+            Self::Folder(folder) => folder.as_ref(),
+            Self::Tombstones => None,
+        }
+    }
+}
