@@ -10,7 +10,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sync", &["core", "proto"]),
     ("trust", &["core", "proto"]),
     ("vault", &["core", "sync"]),
-    ("store", &["core", "proto", "sync"]),
+    // trust for the rights a token carries, which the accounts keep.
+    ("store", &["core", "proto", "sync", "trust"]),
     ("node", &["core", "proto", "sync", "vault", "store"]),
     ("server", &["core", "proto", "sync", "trust", "store"]),
     ("cli", &["core", "proto", "sync", "trust", "vault", "store", "node", "server"]),

@@ -40,8 +40,15 @@ enum Task {
     Rsh(bench::measure::RshArgs),
 }
 
-fn main() -> Result<ExitCode> {
-    let done = match Task::parse() {
+fn main() -> ExitCode {
+    run(Task::parse()).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    let done = match task {
         Task::Merges(args) => return merges::run(&args),
         Task::Ci(args) => ci::run(&args),
         Task::Deps => ci::deps(),
