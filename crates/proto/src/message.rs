@@ -20,13 +20,12 @@ use crate::wire::{
 /// The protocol this release speaks; the first byte of every body.
 pub const PROTOCOL: u8 = 1;
 
-/// Where a paged pull stands: positions in the answering side's order.
+/// Where a paged pull stands. It ends when nothing newer is left, so that the last page ends at
+/// the root it names, whatever others pushed meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// Pulled up to here.
+    /// Pulled up to here, a position in the answering side's order.
     pub after: u64,
-    /// Of a pull that ends here.
-    pub until: u64,
 }
 
 /// What the asking side has of a note the two trees differ in (found by a walk).
@@ -94,7 +93,7 @@ pub struct Done {
     pub now_ms: u64,
     /// What the asking side lacks.
     pub pull: Parcel,
-    /// Where the rest of the pull begins.
+    /// Where the rest of the pull begins; after a round with `have`, how many of those were told.
     pub next: Option<Cursor>,
     /// Conflict records since `conflicts_seen`.
     pub conflicts: Vec<ConflictNews>,
@@ -161,13 +160,10 @@ pub fn parse<T: Wire>(body: &[u8]) -> Result<T, DecodeError> {
 
 impl Wire for Cursor {
     fn put(&self, sink: &mut Sink) {
-        put_array(sink, 2);
         self.after.put(sink);
-        self.until.put(sink);
     }
     fn get(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        get_array(d, 2)?;
-        Ok(Self { after: u64::get(d)?, until: u64::get(d)? })
+        Ok(Self { after: u64::get(d)? })
     }
 }
 

@@ -9,7 +9,7 @@ use crucible_core::id::{NoteId, ReplicaId, RootHash, VaultId, VersionId};
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Kind;
 
-use crate::repo::{Batch, Repo, Seq};
+use crate::repo::{Batch, Repo};
 
 /// A file's identity and change marks, as the file system told them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,8 +92,8 @@ pub struct ReplicaMeta {
     pub clock_correction_ms: i64,
     /// The last root both sides had.
     pub common_root: Option<RootHash>,
-    /// Where a paged pull stands.
-    pub pull: Option<PullCursor>,
+    /// Where a paged pull stands: a position in the other side's order.
+    pub pulled: Option<u64>,
     /// The position in the other side's conflict log up to which we know it.
     pub conflicts_seen: u64,
     /// Rounds begun; names of temporary files are made from it.
@@ -102,15 +102,6 @@ pub struct ReplicaMeta {
     pub names: u64,
     /// Whether the first contact with the other side is complete.
     pub joined: bool,
-}
-
-/// Where a paged pull stands on the other side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PullCursor {
-    /// Pulled up to here.
-    pub after: Seq,
-    /// Of a pull that ends here.
-    pub until: Seq,
 }
 
 /// A device's store.

@@ -1,0 +1,305 @@
+//! The asking role of a round: what to send, and what an answer changes here.
+//!
+//! Nothing is sent that is not in the store as unsent, so that a crash or a lost answer sends the
+//! same versions again; nothing counts as acknowledged before an answer says so.
+
+use std::collections::BTreeSet;
+
+use crucible_core::conflict::Conflict;
+use crucible_core::hash::ContentHash;
+use crucible_core::id::{NoteId, VersionId};
+use crucible_core::merkle::Difference;
+use crucible_core::timestamp::Hlc;
+use crucible_proto::message::{Cursor, Done, Have, PolicyRule, Round};
+
+use crate::pack::{Packer, Receiver, is_inline};
+use crate::policy::Policies;
+use crate::replica::{ReplicaBatch, ReplicaMeta, ReplicaStore};
+use crate::repo::{Repo, Seq};
+use crate::staged::{EngineError, Merging, Staged, root_after};
+use crate::unpack::{Blobs, UnpackError, Unpacker};
+
+/// How this round is to be asked.
+#[derive(Debug, Clone, Default)]
+pub struct Asking {
+    /// See `Round::policies`.
+    pub policies: Vec<PolicyRule>,
+    /// See `Round::allow_mass_delete`.
+    pub allow_mass_delete: bool,
+    /// See `Round::whole`.
+    pub whole: bool,
+    /// Where the pull goes on.
+    pub cursor: Option<Cursor>,
+    /// Pull only: unsent versions stay where they are (first contact, reading capability).
+    pub pull_only: bool,
+}
+
+/// A request, and what it stands for here.
+#[derive(Debug)]
+pub struct Request {
+    /// To send.
+    pub round: Round,
+    /// The versions in it.
+    pub sent: Vec<VersionId>,
+    /// Blobs that have to be there first, with the version that names each.
+    pub blobs: Vec<(ContentHash, VersionId)>,
+}
+
+type Fallible<T, S> = Result<T, EngineError<<S as Repo>::Error>>;
+
+struct OtherSide<'o> {
+    unsent: &'o BTreeSet<VersionId>,
+    in_step_at: Option<Seq>,
+    whole: bool,
+}
+
+impl Receiver for OtherSide<'_> {
+    fn knows(&self, version: &VersionId) -> bool {
+        !self.unsent.contains(version)
+    }
+    fn in_step_at(&self) -> Option<Seq> {
+        self.in_step_at
+    }
+    fn wants_whole(&self) -> bool {
+        self.whole
+    }
+}
+
+/// The next request: as many unsent versions as make a page.
+///
+/// # Errors
+/// [`EngineError`].
+pub fn request<S: ReplicaStore>(store: &S, asking: &Asking) -> Fallible<Request, S> {
+    let unsent = if asking.pull_only {
+        Vec::new()
+    } else {
+        store.unsent().map_err(EngineError::Repo)?
+    };
+    request_with(store, asking, &unsent, Vec::new())
+}
+
+/// After a walk: tells what is here of notes that differ, and sends every version of them whose
+/// content is still here, because the other side may have forgotten more than their heads.
+///
+/// # Errors
+/// [`EngineError`].
+pub fn request_for<S: ReplicaStore>(
+    store: &S,
+    asking: &Asking,
+    differing: &[Difference],
+) -> Fallible<Request, S> {
+    let mut have = Vec::with_capacity(differing.len());
+    let mut versions = Vec::new();
+    for difference in differing {
+        let heads = store.heads(&difference.note).map_err(EngineError::Repo)?;
+        if !asking.pull_only {
+            versions.extend(with_ancestors(store, &heads)?);
+        }
+        have.push(Have { note: difference.note, heads });
+    }
+    let asking = Asking { whole: true, cursor: None, ..asking.clone() };
+    request_with(store, &asking, &versions, have)
+}
+
+/// The versions from which `heads` descend as far as they and their bytes are here, parents first.
+fn with_ancestors<S: ReplicaStore>(store: &S, heads: &[VersionId]) -> Fallible<Vec<VersionId>, S> {
+    const VERSIONS_MAX: usize = 64;
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut open = heads.to_vec();
+    while let Some(id) = open.pop() {
+        if found.len() >= VERSIONS_MAX || !seen.insert(id) {
+            continue;
+        }
+        let Some(version) = store.version(&id).map_err(EngineError::Repo)? else { continue };
+        let here = match version.live() {
+            Some(live) => {
+                !is_inline(live) || store.has_content(&live.content).map_err(EngineError::Repo)?
+            }
+            None => true,
+        };
+        // A blob of the past is in no folder any more; only heads can still be sent.
+        let sendable = here && (heads.contains(&id) || version.live().is_none_or(is_inline));
+        if sendable {
+            found.push((version.stamp, id));
+        }
+        open.extend(&version.parents);
+    }
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, id)| id).collect())
+}
+
+fn request_with<S: ReplicaStore>(
+    store: &S,
+    asking: &Asking,
+    versions: &[VersionId],
+    have: Vec<Have>,
+) -> Fallible<Request, S> {
+    let meta = store.meta().map_err(EngineError::Repo)?;
+    let staged = Staged::new(store);
+    let set: BTreeSet<VersionId> = versions.iter().copied().collect();
+    let in_step_at = match &meta.common_root {
+        Some(root) => store.seq_of_root(root).map_err(EngineError::Repo)?,
+        None => None,
+    };
+    let receiver = OtherSide { unsent: &set, in_step_at, whole: asking.whole };
+    let mut packer = Packer::new(&staged, meta.vault, &receiver);
+    let taken = packer.push_all(versions)?;
+    let sent = versions[..taken].to_vec();
+    let mut blobs = Vec::new();
+    for id in &sent {
+        let version = staged.known_version(id)?;
+        if let Some(live) = version.live().filter(|live| !is_inline(live)) {
+            blobs.push((live.content, *id));
+        }
+    }
+    let round = Round {
+        replica: meta.replica,
+        common: meta.common_root,
+        cursor: asking.cursor,
+        push: packer.finish(),
+        more: taken < versions.len(),
+        have,
+        allow_mass_delete: asking.allow_mass_delete,
+        whole: asking.whole,
+        policies: asking.policies.clone(),
+        conflicts_seen: meta.conflicts_seen,
+        closed: store.closed_unsent().map_err(EngineError::Repo)?,
+    };
+    Ok(Request { round, sent, blobs })
+}
+
+/// What an answer changes here.
+#[derive(Debug)]
+pub struct Absorbed {
+    /// To commit.
+    pub batch: ReplicaBatch,
+    /// Whether both sides have the same root now. Only said after the last page.
+    pub in_step: bool,
+    /// Versions that were new here.
+    pub pulled: u64,
+    /// Conflict records that were new here.
+    pub conflicts: Vec<Conflict>,
+    /// The replica id is in use by a copy of this folder: a new one has to be drawn.
+    pub cloned: bool,
+}
+
+/// Works an answer into the store.
+///
+/// # Errors
+/// [`UnpackError`]: what was sent is not to be believed, or refers to what is not here
+/// ([`UnpackError::Unresolved`]: ask again with `whole`).
+pub fn absorb<S: ReplicaStore>(
+    store: &S,
+    request: &Request,
+    done: Done,
+    policies: &Policies,
+) -> Result<Absorbed, UnpackError<S::Error>> {
+    let mut meta = store.meta().map_err(EngineError::Repo)?;
+    let mut staged = Staged::new(store);
+    let in_step_at = match (&meta.common_root, request.round.have.is_empty()) {
+        (Some(root), true) => store.seq_of_root(root).map_err(EngineError::Repo)?,
+        _ => None,
+    };
+    let received = Unpacker {
+        staged: &mut staged,
+        vault: meta.vault,
+        in_step_at,
+        blobs: Blobs::Later,
+    }
+    .unpack(done.pull)?;
+    let pulled = count_new(store, &received)?;
+    observe(&staged, &mut meta, &received)?;
+    let mut conflicts = Vec::new();
+    let mut closed = Vec::new();
+    for news in done.conflicts {
+        let known = store.conflict(&news.conflict.id).map_err(EngineError::Repo)?.is_some();
+        if news.closed {
+            closed.push(news.conflict.id);
+        } else if !known {
+            conflicts.push(news.conflict.clone());
+        }
+        staged.put_conflicts([news.conflict]);
+    }
+    staged.close_conflicts(closed);
+    let made = merge_here(&mut staged, policies)?;
+    let repo = staged.finish()?;
+    let root = root_after(store, &repo).map_err(EngineError::Repo)?;
+    let last = done.next.is_none() && !request.round.more;
+    let in_step = last && root == done.root;
+    meta.conflicts_seen = done.conflicts_seen;
+    meta.pulled = done.next.filter(|_| request.round.have.is_empty()).map(|next| next.after);
+    if in_step {
+        meta.common_root = done.root;
+        meta.pulled = None;
+        meta.joined = true;
+    }
+    let cloned = done.counter > meta.counter;
+    meta.acked_counter = meta.acked_counter.max(acked_counter(store, &meta, &request.sent)?);
+    let batch = ReplicaBatch {
+        repo,
+        meta: Some(meta),
+        unsent: made,
+        acked: request.sent.clone(),
+        closed_acked: request.round.closed.clone(),
+        ..ReplicaBatch::default()
+    };
+    Ok(Absorbed { batch, in_step, pulled, conflicts, cloned })
+}
+
+/// Merges what has several heads here too; those merge versions are unsent until the other side
+/// has them (it usually makes the very same ones).
+fn merge_here<S: ReplicaStore>(
+    staged: &mut Staged<'_, S>,
+    policies: &Policies,
+) -> Fallible<Vec<VersionId>, S> {
+    let mut made = Vec::new();
+    let policy = |path: &_| policies.overlap(path);
+    for note in staged.touched() {
+        if let Merging::Merged(_) = staged.merge_heads(&note, &policy)? {
+            made.extend(staged.heads(&note)?);
+        }
+    }
+    Ok(made)
+}
+
+fn count_new<S: ReplicaStore>(store: &S, received: &[VersionId]) -> Fallible<u64, S> {
+    let mut new = 0;
+    for id in received {
+        new += u64::from(store.version(id).map_err(EngineError::Repo)?.is_none());
+    }
+    Ok(new)
+}
+
+fn observe<S: ReplicaStore>(
+    staged: &Staged<'_, S>,
+    meta: &mut ReplicaMeta,
+    received: &[VersionId],
+) -> Fallible<(), S> {
+    let mut clock = Hlc::new(meta.ticks);
+    for id in received {
+        clock.observe(staged.known_version(id)?.stamp);
+    }
+    meta.ticks = clock.last_ticks();
+    Ok(())
+}
+
+fn acked_counter<S: ReplicaStore>(
+    store: &S,
+    meta: &ReplicaMeta,
+    sent: &[VersionId],
+) -> Fallible<u64, S> {
+    let mut counter = 0;
+    for id in sent {
+        let version = store.version(id).map_err(EngineError::Repo)?;
+        let dot = version.and_then(|version| version.dot());
+        let own = dot.filter(|dot| dot.replica == meta.replica);
+        counter = counter.max(own.map_or(0, |dot| dot.counter));
+    }
+    Ok(counter)
+}
+
+/// The notes of a walk's differences.
+pub fn notes(differing: &[Difference]) -> impl Iterator<Item = NoteId> + '_ {
+    differing.iter().map(|difference| difference.note)
+}

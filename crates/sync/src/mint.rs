@@ -1,0 +1,283 @@
+//! New versions from what happened on this device, and the same versions again when the device
+//! turns out to be a copy or its clock to be wrong.
+//!
+//! Law: a minted version's parent is the version its file was last in step with, never just the
+//! newest one known: that is what makes the merge three-way.
+
+use std::collections::BTreeMap;
+
+use crucible_core::hash::ContentHash;
+use crucible_core::id::{NoteId, ReplicaId, VersionId};
+use crucible_core::note_merge::restamp;
+use crucible_core::timestamp::{Hlc, Stamp};
+use crucible_core::vault_path::VaultPath;
+use crucible_core::version::{Author, KeyStamps, Kind, Live, State, TagDots, Version};
+use crucible_core::version_vector::{Dot, VersionVector};
+use crucible_core::view::Source;
+
+use crate::pack::Event;
+use crate::replica::ReplicaMeta;
+use crate::repo::Repo;
+use crate::staged::{EngineError, Staged};
+
+/// Bytes that a file holds now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Note or asset.
+    pub kind: Kind,
+    /// Of the bytes.
+    pub content: ContentHash,
+    /// Size.
+    pub bytes: u64,
+}
+
+/// What happened to a file since it was last in step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A file that held no note.
+    Created {
+        /// Where.
+        path: VaultPath,
+        /// What it holds; its bytes are staged or a blob.
+        found: Found,
+    },
+    /// Other bytes, perhaps also another name.
+    Edited {
+        /// What the file was in step with.
+        base: VersionId,
+        /// The note's path now; `None` when it was not renamed.
+        path: Option<VaultPath>,
+        /// What it holds now.
+        found: Found,
+    },
+    /// Another name.
+    Moved {
+        /// What the file was in step with.
+        base: VersionId,
+        /// The note's path now.
+        path: VaultPath,
+    },
+    /// Gone.
+    Deleted {
+        /// What the file was in step with.
+        base: VersionId,
+    },
+}
+
+type Fallible<T, R> = Result<T, EngineError<<R as Repo>::Error>>;
+
+/// Mints on one replica; keeps its counter and clock in `meta`, which the caller commits.
+pub struct Minter<'m> {
+    meta: &'m mut ReplicaMeta,
+    now_ms: u64,
+}
+
+impl<'m> Minter<'m> {
+    /// At `now_ms` of the wall clock, uncorrected.
+    pub fn new(meta: &'m mut ReplicaMeta, now_ms: u64) -> Self {
+        let now_ms = now_ms.saturating_add_signed(meta.clock_correction_ms);
+        Self { meta, now_ms }
+    }
+
+    /// The next event of this replica, later than `after`.
+    pub fn event(&mut self, after: Option<Stamp>) -> Event {
+        let mut clock = Hlc::new(self.meta.ticks);
+        if let Some(stamp) = after {
+            clock.observe(stamp);
+        }
+        let stamp = clock.tick(self.now_ms, self.meta.replica);
+        self.meta.ticks = clock.last_ticks();
+        self.meta.counter += 1;
+        let dot = Dot { replica: self.meta.replica, counter: self.meta.counter };
+        Event { dot, ticks: stamp.ticks() }
+    }
+
+    /// Stages the version that `change` makes. Bytes of notes must be staged before.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn mint<R: Repo>(
+        &mut self,
+        staged: &mut Staged<'_, R>,
+        change: &Change,
+    ) -> Fallible<VersionId, R> {
+        let version = match change {
+            Change::Created { path, found } => self.created(staged, path, *found)?,
+            Change::Edited { base, path, found } => {
+                self.edited(staged, *base, path.as_ref(), *found)?
+            }
+            Change::Moved { base, path } => {
+                let parent = staged.known_version(base)?;
+                let live = parent.live().ok_or(EngineError::Dangling(*base))?;
+                let state = State::Live(Live { path: path.clone(), ..live.clone() });
+                self.event(Some(parent.stamp)).version(*base, &parent, state)
+            }
+            Change::Deleted { base } => {
+                let parent = staged.known_version(base)?;
+                self.event(Some(parent.stamp)).version(*base, &parent, State::Deleted)
+            }
+        };
+        Ok(staged.put_version(version)?.0)
+    }
+
+    fn edited<R: Repo>(
+        &mut self,
+        staged: &Staged<'_, R>,
+        base: VersionId,
+        path: Option<&VaultPath>,
+        found: Found,
+    ) -> Fallible<Version, R> {
+        let parent = staged.known_version(&base)?;
+        let event = self.event(Some(parent.stamp));
+        let old = parent.live();
+        let path = path.or(old.map(|old| &old.path)).ok_or(EngineError::Dangling(base))?;
+        let (keys, tags) = match (old, found.kind) {
+            (Some(old), Kind::Note) if old.kind == Kind::Note => {
+                match (staged.text(&old.content)?, staged.text(&found.content)?) {
+                    (Some(before), Some(after)) => {
+                        let (stamp, dot) = (event.stamp(), event.dot);
+                        restamp(&before, &old.keys, &old.tags, &after, stamp, dot)
+                    }
+                    _ => (old.keys.clone(), old.tags.clone()),
+                }
+            }
+            _ => (KeyStamps::new(), TagDots::new()),
+        };
+        let Found { kind, content, bytes } = found;
+        let live = Live { path: path.clone(), kind, content, bytes, keys, tags };
+        Ok(event.version(base, &parent, State::Live(live)))
+    }
+
+    /// A file nobody knew. A note deleted at this path lives on; one that lives elsewhere now
+    /// leaves the path to the next generation; one that is live at this very path, but not
+    /// placed here yet, meets this file as a second first version, and the two merge.
+    fn created<R: Repo>(
+        &mut self,
+        staged: &Staged<'_, R>,
+        path: &VaultPath,
+        found: Found,
+    ) -> Fallible<Version, R> {
+        let (note, parents) = self.birth(staged, path)?;
+        let mut clock = VersionVector::new();
+        let mut newest = None;
+        for id in &parents {
+            let parent = staged.known_version(id)?;
+            clock = clock.join(&parent.clock);
+            newest = newest.max(Some(parent.stamp));
+        }
+        let event = self.event(newest);
+        clock.observe(event.dot);
+        let Found { kind, content, bytes } = found;
+        let (keys, tags) = (KeyStamps::new(), TagDots::new());
+        let state = State::Live(Live { path: path.clone(), kind, content, bytes, keys, tags });
+        let author = Author::Replica(event.dot.replica);
+        Ok(Version { note, parents, clock, stamp: event.stamp(), author, state })
+    }
+
+    fn birth<R: Repo>(
+        &self,
+        staged: &Staged<'_, R>,
+        path: &VaultPath,
+    ) -> Fallible<(NoteId, Vec<VersionId>), R> {
+        let mut generation = 0;
+        loop {
+            let note = NoteId::derive(&self.meta.vault, path, generation);
+            let heads = staged.heads(&note)?;
+            let mut here = false;
+            let mut elsewhere = false;
+            for head in &heads {
+                match staged.known_version(head)?.path() {
+                    Some(live) if live == path => here = true,
+                    Some(_) => elsewhere = true,
+                    None => {}
+                }
+            }
+            if here {
+                return Ok((note, Vec::new()));
+            }
+            if !elsewhere {
+                return Ok((note, heads));
+            }
+            generation += 1;
+        }
+    }
+}
+
+/// Old version ids and what they became.
+pub type Reminted = BTreeMap<VersionId, VersionId>;
+
+/// Mints `unsent` (oldest first) again under `meta`'s replica and clock, and takes the old ones
+/// back. What nobody else has seen may change its name; what they say does not change.
+///
+/// # Errors
+/// [`EngineError`].
+pub fn remint<R: Repo>(
+    staged: &mut Staged<'_, R>,
+    meta: &mut ReplicaMeta,
+    now_ms: u64,
+    unsent: &[VersionId],
+) -> Fallible<Reminted, R> {
+    let mut olds = Vec::with_capacity(unsent.len());
+    let mut newest_kept = 0;
+    for id in unsent {
+        let old = staged.known_version(id)?;
+        for parent in old.parents.iter().filter(|parent| !unsent.contains(parent)) {
+            if let Some(parent) = staged.version(parent)? {
+                newest_kept = newest_kept.max(parent.stamp.ticks());
+            }
+        }
+        olds.push((*id, old));
+    }
+    staged.drop_versions(unsent)?;
+    // The clock starts over: the stamps that were wrong must not hold it up.
+    meta.ticks = newest_kept;
+    let mut reminted = Reminted::new();
+    let mut stamps: BTreeMap<Stamp, Stamp> = BTreeMap::new();
+    let mut dots: BTreeMap<Dot, Dot> = BTreeMap::new();
+    for (id, old) in olds {
+        let mut version = (*old).clone();
+        let mut clock = VersionVector::new();
+        let mut newest = None;
+        for parent in &mut version.parents {
+            *parent = reminted.get(parent).copied().unwrap_or(*parent);
+            if let Some(parent) = staged.version(parent)? {
+                clock = clock.join(&parent.clock);
+                newest = newest.max(Some(parent.stamp));
+            }
+        }
+        version.parents.sort_unstable();
+        match old.author {
+            Author::Merge(_) => version.stamp = newest.unwrap_or(old.stamp).just_above(),
+            Author::Replica(_) => {
+                let event = Minter::new(meta, now_ms).event(newest);
+                clock.observe(event.dot);
+                version.author = Author::Replica(event.dot.replica);
+                version.stamp = event.stamp();
+                stamps.insert(old.stamp, version.stamp);
+                dots.extend(old.dot().map(|dot| (dot, event.dot)));
+            }
+        }
+        version.clock = clock;
+        if let State::Live(live) = &mut version.state {
+            rename_events(live, &stamps, &dots);
+        }
+        reminted.insert(id, staged.put_version(version)?.0);
+    }
+    Ok(reminted)
+}
+
+fn rename_events(live: &mut Live, stamps: &BTreeMap<Stamp, Stamp>, dots: &BTreeMap<Dot, Dot>) {
+    for stamp in live.keys.values_mut() {
+        *stamp = stamps.get(stamp).copied().unwrap_or(*stamp);
+    }
+    for set in live.tags.values_mut() {
+        *set = set.iter().map(|dot| dots.get(dot).copied().unwrap_or(*dot)).collect();
+    }
+}
+
+/// A replica id for a copy that has found out it is one.
+pub fn start_over(meta: &mut ReplicaMeta, replica: ReplicaId) {
+    meta.replica = replica;
+    meta.counter = 0;
+    meta.acked_counter = 0;
+}
