@@ -109,8 +109,8 @@ pub fn merge_bases<R: VersionRead>(
             break;
         }
     }
-    if bases.is_empty() && walk.incomplete {
-        bases.extend(base_by_clock(&walk, ours, theirs));
+    if walk.is_incomplete() {
+        bases = bases_by_clock(read, &walk, ours, theirs)?;
     }
     bases.sort_unstable();
     Ok(bases)
@@ -121,7 +121,8 @@ struct Walk {
     queue: BinaryHeap<(Stamp, VersionId)>,
     reached: BTreeMap<VersionId, Reach>,
     versions: BTreeMap<VersionId, Arc<Version>>,
-    incomplete: bool,
+    /// Parents that are not known here.
+    missing: BTreeMap<VersionId, Reach>,
 }
 
 impl Walk {
@@ -136,7 +137,7 @@ impl Walk {
             return Ok(());
         }
         let Some(version) = read.version(&id)? else {
-            self.incomplete = true;
+            *self.missing.entry(id).or_default() |= by;
             return Ok(());
         };
         self.reached.insert(id, by);
@@ -148,11 +149,22 @@ impl Walk {
     fn only_stale_left(&self) -> bool {
         self.queue.iter().all(|(_, id)| self.reached[id] & STALE != 0)
     }
+
+    /// Whether something nearer may lie behind a missing parent; nothing below a common ancestor
+    /// is nearer than it.
+    fn is_incomplete(&self) -> bool {
+        self.missing.values().any(|reach| reach & STALE == 0)
+    }
 }
 
-/// Where the walk ended at missing parents: the newest version of one side that the other side's
-/// clock has seen.
-fn base_by_clock(walk: &Walk, ours: &[VersionId], theirs: &[VersionId]) -> Option<VersionId> {
+/// Where the walk ended at missing parents: of the versions it saw, those that both sides reach or
+/// that one side reaches and the other side's clock has seen, without the ancestors of others.
+fn bases_by_clock<R: VersionRead>(
+    read: &R,
+    walk: &Walk,
+    ours: &[VersionId],
+    theirs: &[VersionId],
+) -> Result<Vec<VersionId>, R::Error> {
     let seen_by = |version: &Version, side: &[VersionId]| {
         side.iter().filter_map(|id| walk.versions.get(id)).any(|head| {
             head.clock.dominates(&version.clock)
@@ -160,14 +172,25 @@ fn base_by_clock(walk: &Walk, ours: &[VersionId], theirs: &[VersionId]) -> Optio
                 && head.stamp > version.stamp
         })
     };
-    walk.versions
+    let mut common: Vec<(Stamp, VersionId)> = walk
+        .versions
         .iter()
         .filter(|(id, version)| match walk.reached[*id] & BOTH {
             0b01 => seen_by(version, theirs),
             0b10 => seen_by(version, ours),
-            _ => false,
+            _ => walk.reached[*id] & STALE == 0,
         })
         .map(|(id, version)| (version.stamp, *id))
-        .max()
-        .map(|(_, id)| id)
+        .collect();
+    common.sort_unstable_by(|one, other| other.cmp(one));
+    let mut bases: Vec<VersionId> = Vec::new();
+    'common: for (_, id) in common {
+        for base in &bases {
+            if is_ancestor(read, &id, base)? {
+                continue 'common;
+            }
+        }
+        bases.push(id);
+    }
+    Ok(bases)
 }

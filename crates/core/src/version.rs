@@ -222,12 +222,14 @@ fn rule(holds: bool, rule: &'static str) -> Result<(), DecodeVersionError> {
 }
 
 fn read(d: &mut Decoder<'_>) -> Result<Version, DecodeVersionError> {
-    rule(d.array()? == Some(7), "a version is an array of seven")?;
+    let fields = d.array()?;
     let encoding = d.u8()?;
+    // Before the shape is looked at: a newer format may have another.
     if encoding > ENCODING {
         return Err(DecodeVersionError::TooNew(encoding));
     }
     rule(encoding == ENCODING, "the first item is the format")?;
+    rule(fields == Some(7), "a version is an array of seven")?;
     let note = NoteId::from_bytes(fixed(d)?);
     let count = length(d.array()?, PARENTS_MAX, "a version has a bounded list of parents")?;
     let mut parents = Vec::with_capacity(count);
@@ -238,9 +240,7 @@ fn read(d: &mut Decoder<'_>) -> Result<Version, DecodeVersionError> {
     let count = length(d.map()?, CLOCK_ENTRIES_MAX, "a clock is a bounded map")?;
     let mut clock = VersionVector::new();
     for _ in 0..count {
-        let dot = Dot { replica: ReplicaId::from_bytes(fixed(d)?), counter: d.u64()? };
-        rule(dot.counter > 0, "counters start at 1")?;
-        clock.observe(dot);
+        clock.observe(read_dot(d)?);
     }
     let stamp = read_stamp(d)?;
     let author = match d.datatype()? {
@@ -302,12 +302,19 @@ fn read_live(d: &mut Decoder<'_>) -> Result<Live, DecodeVersionError> {
         let mut set = BTreeSet::new();
         for _ in 0..dots {
             rule(d.array()? == Some(2), "a dot is an array of two")?;
-            set.insert(Dot { replica: ReplicaId::from_bytes(fixed(d)?), counter: d.u64()? });
+            set.insert(read_dot(d)?);
         }
         tags.insert(tag.to_owned(), set);
     }
     rule(kind == Kind::Note || keys.is_empty() && tags.is_empty(), "assets have no keys or tags")?;
     Ok(Live { path, kind, content, bytes, keys, tags })
+}
+
+fn read_dot(d: &mut Decoder<'_>) -> Result<Dot, DecodeVersionError> {
+    let dot = Dot { replica: ReplicaId::from_bytes(fixed(d)?), counter: d.u64()? };
+    rule(dot.counter > 0, "counters start at 1")?;
+    rule(dot.replica != ReplicaId::NOBODY, "nobody does nothing")?;
+    Ok(dot)
 }
 
 fn read_stamp(d: &mut Decoder<'_>) -> Result<Stamp, DecodeVersionError> {
