@@ -227,6 +227,13 @@ impl<'t> Tokens<'t> {
     }
 }
 
+/// What the tokens of a merge are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Lines,
+    Words,
+}
+
 /// The three texts of a merge as tokens, and how they relate.
 struct Aligned<'t> {
     base: Tokens<'t>,
@@ -236,18 +243,20 @@ struct Aligned<'t> {
 }
 
 impl<'t> Aligned<'t> {
-    fn of(
-        base: Tokens<'t>,
-        winner: Tokens<'t>,
-        loser: Tokens<'t>,
-        tidy: impl Fn(&Tokens<'t>, Vec<Change>) -> Vec<Change>,
-    ) -> Self {
+    fn of(base: Tokens<'t>, winner: Tokens<'t>, loser: Tokens<'t>, unit: Unit) -> Self {
         let mut interner = Interner::default();
-        let base_numbers = interner.number(&base.list);
-        let winner_numbers = interner.number(&winner.list);
-        let loser_numbers = interner.number(&loser.list);
-        let to_winner = tidy(&base, diff(&base_numbers, &winner_numbers));
-        let to_loser = tidy(&base, diff(&base_numbers, &loser_numbers));
+        let mut number = |tokens: &Tokens<'t>| match unit {
+            Unit::Lines => interner.number(&tokens.list),
+            Unit::Words => interner.number(&with_soft_breaks(&tokens.list)),
+        };
+        let (base_numbers, winner_numbers) = (number(&base), number(&winner));
+        let loser_numbers = number(&loser);
+        let mut to_winner = diff(&base_numbers, &winner_numbers);
+        let mut to_loser = diff(&base_numbers, &loser_numbers);
+        if unit == Unit::Words {
+            to_winner = tidy(&base, &winner, to_winner);
+            to_loser = tidy(&base, &loser, to_loser);
+        }
         let three = Three { base: &base_numbers, winner: &winner_numbers, loser: &loser_numbers };
         let chunks = chunks(&three, &to_winner, &to_loser);
         Self { base, winner, loser, chunks }
@@ -256,6 +265,15 @@ impl<'t> Aligned<'t> {
     fn texts(&self, chunk: &Chunk) -> (&'t str, &'t str, &'t str) {
         let base = self.base.slice(&chunk.base);
         (base, self.winner.slice(&chunk.winner), self.loser.slice(&chunk.loser))
+    }
+
+    /// Merges the tokens of a stable chunk, which differ in their soft breaks at most.
+    fn unchanged(&self, chunk: &Chunk) -> impl Iterator<Item = &'t str> {
+        let base = &self.base.list[chunk.base.clone()];
+        let winner = &self.winner.list[chunk.winner.clone()];
+        let loser = &self.loser.list[chunk.loser.clone()];
+        let sides = winner.iter().zip(loser);
+        base.iter().zip(sides).map(|(b, (w, l))| if w == b { *l } else { *w })
     }
 }
 
@@ -269,7 +287,7 @@ impl Merger {
             Tokens::of(base, lines(base)),
             Tokens::of(winner, lines(winner)),
             Tokens::of(loser, lines(loser)),
-            |_, changes| changes,
+            Unit::Lines,
         );
         for chunk in &aligned.chunks {
             let (base, winner, loser) = aligned.texts(chunk);
@@ -295,7 +313,7 @@ impl Merger {
             Tokens::of(base, words(base)),
             Tokens::of(winner, words(winner)),
             Tokens::of(loser, words(loser)),
-            tidy,
+            Unit::Words,
         );
         aligned.chunks = settle(&aligned);
         let clashes = aligned.chunks.iter().any(|chunk| chunk.kind == Kind::Clash);
@@ -306,7 +324,8 @@ impl Merger {
         for chunk in &aligned.chunks {
             let (base, winner, loser) = aligned.texts(chunk);
             match chunk.kind {
-                Kind::Stable | Kind::Winner | Kind::Same => self.text.push_str(winner),
+                Kind::Stable => self.text.extend(aligned.unchanged(chunk)),
+                Kind::Winner | Kind::Same => self.text.push_str(winner),
                 Kind::Loser => self.text.push_str(loser),
                 Kind::Insert => {
                     let joined = join_insertions(&aligned, chunk, &self.text)
@@ -354,25 +373,76 @@ fn lines_end_with_blank(text: &str) -> bool {
     is_blank(&body[body.rfind(['\n', '\r']).map_or(0, |at| at + 1)..])
 }
 
-/// Joins changes of words that have nothing but spaces and punctuation between them.
+/// Writes every line end inside a paragraph as a space, so that a paragraph that one side wrapped
+/// anew still merges with an edit of the other; which of the two stands is decided gap by gap.
+fn with_soft_breaks<'t>(tokens: &[&'t str]) -> Vec<&'t str> {
+    let mut keys = tokens.to_vec();
+    for at in 1..tokens.len() {
+        if tokens[at].ends_with(['\n', '\r']) && is_soft_break(&tokens[at - 1..]) {
+            keys[at] = " ";
+        }
+    }
+    keys
+}
+
+/// Tells whether the line end at `around[1]` stands between two words of one paragraph.
+fn is_soft_break(around: &[&str]) -> bool {
+    let [before, _, after @ ..] = around else { return false };
+    if before.ends_with(['\n', '\r', ' ', '\t', '\\', '|']) {
+        return false;
+    }
+    match after {
+        // A number and a delimiter begin an item of a list.
+        [number, ".", ..] | [number, ")", ..] if number.bytes().all(|b| b.is_ascii_digit()) => {
+            false
+        }
+        [word, ..] if is_telling(word) => true,
+        ["(" | "[" | "\"" | "'" | "*" | "**" | "_" | "__" | "`" | "“" | "‘", word, ..] => {
+            is_telling(word)
+        }
+        _ => false,
+    }
+}
+
+/// Joins changes of words between which so little is left that it stayed by accident.
 ///
-/// Two replaced words in a row are one replaced phrase: taking one word of a phrase from each side
-/// would say what nobody said.
-fn tidy(base: &Tokens<'_>, changes: Vec<Change>) -> Vec<Change> {
+/// Two replaced words in a row are one replaced phrase, and a word that survived amid a paragraph
+/// written anew means nothing: taking one word of a phrase from each side would say what nobody
+/// said.
+fn tidy(base: &Tokens<'_>, side: &Tokens<'_>, changes: Vec<Change>) -> Vec<Change> {
     let mut tidied: Vec<Change> = Vec::with_capacity(changes.len());
-    for change in changes {
-        if let Some(last) = tidied.last_mut() {
-            let between = &base.list[last.before.end..change.before.start];
-            let replaces = |change: &Change| !change.before.is_empty() && !change.after.is_empty();
-            if replaces(last) && replaces(&change) && between.iter().all(|token| is_weak(token)) {
-                last.before.end = change.before.end;
-                last.after.end = change.after.end;
-                continue;
+    for mut change in changes {
+        while let Some(last) = tidied.last() {
+            if !is_accident(base, side, last, &change) {
+                break;
             }
+            change.before.start = last.before.start;
+            change.after.start = last.after.start;
+            tidied.pop();
         }
         tidied.push(change);
     }
     tidied
+}
+
+/// Tells whether what two changes left between them is too little to mean anything.
+fn is_accident(base: &Tokens<'_>, side: &Tokens<'_>, first: &Change, second: &Change) -> bool {
+    let kept = first.before.end..second.before.start;
+    let gone = |change: &Change| base.slice(&change.before).len();
+    let new = |change: &Change| side.slice(&change.after).len();
+    let kept_tokens = &base.list[kept.clone()];
+    let kept_bytes = base.slice(&kept).len();
+    let replaces = |change: &Change| !change.before.is_empty() && !change.after.is_empty();
+    if kept_tokens.iter().all(|token| is_weak(token)) {
+        return replaces(first) && replaces(second);
+    }
+    if kept_bytes <= gone(first).min(gone(second)) {
+        return true;
+    }
+    let telling = kept_tokens.iter().filter(|token| is_telling(token)).count();
+    let one_line = !kept_tokens.iter().any(|token| token.ends_with(['\n', '\r']));
+    let changed = |change: &Change| gone(change).max(new(change));
+    telling <= 2 && one_line && kept_bytes <= changed(first).min(changed(second))
 }
 
 /// Tells whether a token neither says anything nor bounds a cell or a line.
