@@ -10,11 +10,15 @@
 pub mod ancestry;
 pub mod block;
 pub mod conflict;
+pub mod frontmatter;
 pub mod hash;
 pub mod heads;
 pub mod id;
 pub mod limits;
 pub mod lines;
+mod list_value;
+pub mod note_merge;
+pub mod tags;
 pub mod text_diff;
 pub mod text_merge;
 pub mod merkle;

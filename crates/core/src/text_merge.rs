@@ -6,17 +6,18 @@
 //! Start reading at [`merge`].
 
 mod chunk;
+mod line_ends;
 mod weave;
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::conflict::{Hunk, Kept};
 use crate::limits::WORD_MERGE_BYTES_MAX;
-use crate::lines::{end_of, is_blank, lines};
+use crate::lines::{is_blank, lines};
 use crate::text_diff::{Change, Interner, diff, offsets};
 use crate::words::{is_telling, words, would_glue};
 use chunk::{Chunk, Kind, Three, chunks};
+pub(crate) use line_ends::LineEnds;
 use weave::{Around, weave};
 
 /// Which of two concurrent texts has the larger stamp and wins where a choice must be made.
@@ -26,6 +27,17 @@ pub enum Side {
     Ours,
     /// The second text.
     Theirs,
+}
+
+impl Side {
+    /// The other side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Ours => Self::Theirs,
+            Self::Theirs => Self::Ours,
+        }
+    }
 }
 
 /// What happens where both sides changed the same words.
@@ -63,10 +75,9 @@ pub fn merge(base: &str, ours: &str, theirs: &str, prefer: Side, overlap: Overla
         return TextMerge { text: loser.to_owned(), hunks: Vec::new() };
     }
     let ends = LineEnds::of(base, winner, loser);
-    let (base, winner, loser) = (ends.open(base), ends.open(winner), ends.open(loser));
-    let mut merger = Merger { overlap, text: String::with_capacity(winner.len()), hunks: vec![] };
-    merger.merge_lines(&base, &winner, &loser);
-    ends.close(merger.finish())
+    let mut merged = merge_opened(&ends.open(base), &ends.open(winner), &ends.open(loser), overlap);
+    ends.close(&mut merged.text, merged.hunks.iter_mut());
+    merged
 }
 
 /// Merges two texts that have no common base: what they share stands once, the rest of both is
@@ -83,7 +94,27 @@ pub fn merge_unrelated(ours: &str, theirs: &str, prefer: Side) -> TextMerge {
         return TextMerge { text: loser.to_owned(), hunks: Vec::new() };
     }
     let ends = LineEnds::of("", winner, loser);
-    let woven = weave(&ends.open(winner), &ends.open(loser), Around { starts_block: true });
+    let mut merged = merge_opened_unrelated(&ends.open(winner), &ends.open(loser));
+    ends.close(&mut merged.text, merged.hunks.iter_mut());
+    merged
+}
+
+/// [`merge`] of texts that [`LineEnds`] opened.
+pub(crate) fn merge_opened(base: &str, winner: &str, loser: &str, overlap: Overlap) -> TextMerge {
+    if winner == loser || loser == base {
+        return TextMerge { text: winner.to_owned(), hunks: Vec::new() };
+    }
+    if winner == base {
+        return TextMerge { text: loser.to_owned(), hunks: Vec::new() };
+    }
+    let mut merger = Merger { overlap, text: String::with_capacity(winner.len()), hunks: vec![] };
+    merger.merge_lines(base, winner, loser);
+    TextMerge { text: merger.text, hunks: merger.hunks }
+}
+
+/// [`merge_unrelated`] of texts that [`LineEnds`] opened.
+pub(crate) fn merge_opened_unrelated(winner: &str, loser: &str) -> TextMerge {
+    let woven = weave(winner, loser, Around { starts_block: true });
     let hunks = woven.both.into_iter().map(|both| Hunk {
         base: String::new(),
         winner: both.winner,
@@ -92,114 +123,7 @@ pub fn merge_unrelated(ours: &str, theirs: &str, prefer: Side) -> TextMerge {
         len: both.at.len() as u64,
         kept: Kept::Both,
     });
-    ends.close(TextMerge { text: woven.text, hunks: hunks.collect() })
-}
-
-/// How the three texts end their lines, and how the merged one does.
-///
-/// The merge itself sees texts whose last line is ended and which agree on the line end, if each
-/// of them has only one; so neither a missing final newline nor a conversion to CRLF on one side is
-/// a change of lines.
-struct LineEnds {
-    convert_to: Option<&'static str>,
-    /// What ends a last line that has no end.
-    end: &'static str,
-    ends_last: bool,
-}
-
-impl LineEnds {
-    fn of(base: &str, winner: &str, loser: &str) -> Self {
-        let styles = [style(base), style(winner), style(loser)];
-        let [base_style, winner_style, loser_style] = styles;
-        let convert_to = match base_style {
-            Style::One(base) => {
-                [winner_style, loser_style].into_iter().find_map(|side| match side {
-                    Style::One(end) if end != base => Some(end),
-                    _ => None,
-                })
-            }
-            Style::None | Style::Mixed => None,
-        };
-        let first = [winner_style, loser_style, base_style]
-            .into_iter()
-            .find_map(|style| if let Style::One(end) = style { Some(end) } else { None });
-        Self {
-            convert_to,
-            end: convert_to.or(first).unwrap_or("\n"),
-            ends_last: ends_last(base, winner, loser),
-        }
-    }
-
-    fn open<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let unended = !text.is_empty() && !text.ends_with(['\n', '\r']);
-        let Some(to) = self.convert_to else {
-            return if unended { Cow::Owned(format!("{text}{}", self.end)) } else { text.into() };
-        };
-        let mut converted = String::with_capacity(text.len() + text.len() / 16);
-        for line in lines(text) {
-            converted.push_str(&line[..line.len() - end_of(line).len()]);
-            converted.push_str(to);
-        }
-        Cow::Owned(converted)
-    }
-
-    fn close(&self, mut merge: TextMerge) -> TextMerge {
-        if self.ends_last {
-            return merge;
-        }
-        let Some(last) = lines(&merge.text).last() else { return merge };
-        let len = merge.text.len() - end_of(last).len();
-        merge.text.truncate(len);
-        for hunk in &mut merge.hunks {
-            let Range { start, end } = hunk.range();
-            let over = end.saturating_sub(len);
-            if over > 0 && hunk.kept == Kept::Winner {
-                hunk.winner.truncate(hunk.winner.len() - over);
-            }
-            hunk.at = start.min(len) as u64;
-            hunk.len = end.min(len) as u64 - hunk.at;
-        }
-        merge
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Style {
-    None,
-    One(&'static str),
-    Mixed,
-}
-
-fn style(text: &str) -> Style {
-    if !text.contains('\r') {
-        return if text.contains('\n') { Style::One("\n") } else { Style::None };
-    }
-    let mut found = Style::None;
-    for line in lines(text) {
-        let end = match end_of(line) {
-            "" => continue,
-            "\n" => "\n",
-            "\r\n" => "\r\n",
-            _ => "\r",
-        };
-        match found {
-            Style::None => found = Style::One(end),
-            Style::One(other) if other == end => {}
-            _ => return Style::Mixed,
-        }
-    }
-    found
-}
-
-/// Merges whether the last line is ended; a side without text has no say.
-fn ends_last(base: &str, winner: &str, loser: &str) -> bool {
-    let ended = |text: &str| (!text.is_empty()).then(|| text.ends_with(['\n', '\r']));
-    match (ended(base), ended(winner), ended(loser)) {
-        (_, Some(winner), Some(loser)) if winner == loser => winner,
-        (Some(base), Some(_), Some(_)) => !base,
-        (_, Some(side), None) | (_, None, Some(side)) => side,
-        _ => true,
-    }
+    TextMerge { text: woven.text, hunks: hunks.collect() }
 }
 
 struct Merger {
@@ -278,10 +202,6 @@ impl<'t> Aligned<'t> {
 }
 
 impl Merger {
-    fn finish(self) -> TextMerge {
-        TextMerge { text: self.text, hunks: self.hunks }
-    }
-
     fn merge_lines(&mut self, base: &str, winner: &str, loser: &str) {
         let aligned = Aligned::of(
             Tokens::of(base, lines(base)),
