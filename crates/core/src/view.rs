@@ -11,7 +11,7 @@ use crate::hash::ContentHash;
 use crate::id::{NoteId, VersionId};
 use crate::limits::MERGE_BASE_DEPTH_MAX;
 use crate::note_merge::{NoteMerge, NoteSide, merge_note};
-use crate::text_merge::Overlap;
+use crate::text_merge::{self, Overlap};
 use crate::timestamp::Stamp;
 use crate::vault_path::VaultPath;
 use crate::version::{Author, KeyStamps, Kind, Live, State, TagDots, Version};
@@ -256,6 +256,9 @@ fn base_by_content<S: Source>(
     Ok(None)
 }
 
+/// A live state, and its text where a merge made it.
+type MergedLive = (Live, Option<Arc<str>>);
+
 struct ThreeWay<'m, S> {
     source: &'m S,
     policy: Policy<'m>,
@@ -313,7 +316,7 @@ impl<S: Source> ThreeWay<'_, S> {
         a: &Live,
         theirs: &Side,
         b: &Live,
-    ) -> Result<Outcome<(Live, Option<Arc<str>>)>, S::Error> {
+    ) -> Result<Outcome<MergedLive>, S::Error> {
         let path = self.path(ours, &a.path, theirs, &b.path);
         let base = self.base.and_then(|base| base.state.live().map(|live| (base, live)));
         let unchanged = |live: &Live| {
@@ -335,19 +338,12 @@ impl<S: Source> ThreeWay<'_, S> {
             return self.notes(path, (ours, a), (theirs, b));
         }
         let ours_win = ours.rank > theirs.rank;
-        let (winner, live, loser) =
-            if ours_win { (ours, a, theirs) } else { (theirs, b, ours) };
+        let (winner, live, loser) = if ours_win { (ours, a, theirs) } else { (theirs, b, ours) };
         self.choose(winner, loser, Clash::Content);
         Ok(Outcome::Made((Live { path, ..live.clone() }, winner.text.clone())))
     }
 
-    fn path(
-        &mut self,
-        ours: &Side,
-        a: &VaultPath,
-        theirs: &Side,
-        b: &VaultPath,
-    ) -> VaultPath {
+    fn path(&mut self, ours: &Side, a: &VaultPath, theirs: &Side, b: &VaultPath) -> VaultPath {
         let base = self.base.and_then(|base| base.state.live()).map(|live| &live.path);
         if a == b || base == Some(b) {
             return a.clone();
@@ -367,7 +363,7 @@ impl<S: Source> ThreeWay<'_, S> {
         path: VaultPath,
         (ours, a): (&Side, &Live),
         (theirs, b): (&Side, &Live),
-    ) -> Result<Outcome<(Live, Option<Arc<str>>)>, S::Error> {
+    ) -> Result<Outcome<MergedLive>, S::Error> {
         let base = match self.base.and_then(|base| base.state.live().map(|live| (base, live))) {
             Some((base, live)) if live.kind == Kind::Note => Some((base, live)),
             _ => None,
@@ -391,9 +387,11 @@ impl<S: Source> ThreeWay<'_, S> {
             &note_side(&b_text, b, theirs.rank),
             (self.policy)(&path),
         );
-        let (winner, loser) = if ours.rank > theirs.rank { (ours, theirs) } else { (theirs, ours) };
-        for clash in conflicts {
-            self.choose(winner, loser, clash);
+        for (won, clash) in conflicts {
+            match won {
+                text_merge::Side::Ours => self.choose(ours, theirs, clash),
+                text_merge::Side::Theirs => self.choose(theirs, ours, clash),
+            }
         }
         let live = Live {
             path,
