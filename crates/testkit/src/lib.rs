@@ -1,6 +1,8 @@
 //! Fakes and generators for tests: real small implementations, never mocks.
 //!
 //! Used from `tests/` of the other crates only. [`memory_store`] is the store the simulator runs
-//! on and the oracle the SQLite store is compared with.
+//! on and the oracle the SQLite store is compared with; [`fake_fs`] is a folder on a disk that
+//! fails in stated ways, with people editing between any two calls.
 
+pub mod fake_fs;
 pub mod memory_store;

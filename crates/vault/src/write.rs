@@ -1,0 +1,926 @@
+//! Changes to the folder that lose nothing: swap, and look at what was displaced.
+//!
+//! Check the hash, then rename, is what most tools do; it loses an edit made in between. Here the
+//! new bytes are made durable under a name nobody looks at and *exchanged* with what is visible;
+//! then what came out is read. If it is not what the caller merged from, the caller is told so
+//! and where it lies, merges it too, and repeats. Invariants:
+//! - A visible file is never written in place, never absent, and never anything but whole.
+//! - Whatever was visible when a call began or appeared while it ran is, after it ran or stopped
+//!   anywhere inside, visible, in [`UNDO_DIR`], or in the trash; `.crucible/tmp` holds no bytes
+//!   of anybody's at any time.
+//! - After an error, too: what may have been displaced is found by [`leftovers`].
+//!
+//! One file: [`replace`], [`remove`], [`rename`]. Many: [`stage`] each, [`sync_staged`] once,
+//! [`place`] each, [`settle`] once. Displaced bytes stay until [`retire`], which looks again: an
+//! editor may still hold the old file open. Journal the unique name with its path beforehand:
+//! after a crash it says where a leftover belongs.
+
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind, Read};
+
+use crucible_core::hash::ContentHash;
+use crucible_core::vault_path::VaultPath;
+
+use crate::content::{Identity, Naming, identify_file};
+use crate::fs::{
+    FileKind, FileSystem, STATE_DIR, Stat, TMP_DIR, TMP_PREFIX, UNDO_DIR, UNDO_PREFIX, file_name,
+    is_within, join, parent,
+};
+use crate::trash::TrashPlace;
+
+mod cleanup;
+
+pub(crate) use cleanup::remove_tree;
+pub use cleanup::{Leftover, Retired, clean_tmp, discard_tmp, leftovers, prune, retire};
+
+/// More files than this are made durable all at once.
+const SYNC_EACH_MAX: usize = 16;
+/// How often a folder that others keep removing is made again.
+const PARENT_TRIES: usize = 3;
+/// How much of a copied file is in memory at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Why a change was not made. The visible file is as it was, or what it was is a leftover.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The file may not be written by its owner.
+    #[error("{path} is read-only")]
+    ReadOnly {
+        /// Which.
+        path: String,
+    },
+    /// The disk or the quota is full.
+    #[error("no space left on the disk to write {path}")]
+    NoSpace {
+        /// Which.
+        path: String,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The system does not let us.
+    #[error("not allowed to change {path}")]
+    NotAllowed {
+        /// Which.
+        path: String,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// A folder, a symlink or a special file is where a file should be.
+    #[error("{path} is a {found}, not a file")]
+    NotAFile {
+        /// Which.
+        path: String,
+        /// What it is.
+        found: FileKind,
+    },
+    /// Something that is no folder is where a folder should be.
+    #[error("{blocker} is a {found}, so {path} cannot be put below it")]
+    Blocked {
+        /// What should be below.
+        path: String,
+        /// What is in the way.
+        blocker: String,
+        /// What that is.
+        found: FileKind,
+    },
+    /// Anything else.
+    #[error("cannot change {path}")]
+    Io {
+        /// Which.
+        path: String,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+impl WriteError {
+    /// The error for an operation on `path` that failed with `source`.
+    pub(crate) fn new(path: &str, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::NoSpace { path, source },
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                Self::NotAllowed { path, source }
+            }
+            _ => Self::Io { path, source },
+        }
+    }
+
+    /// The same, about something to be put below what is in the way.
+    fn below(self, path: &str) -> Self {
+        match self {
+            Self::Blocked { blocker, found, .. } => {
+                Self::Blocked { path: path.to_owned(), blocker, found }
+            }
+            other => other,
+        }
+    }
+}
+
+/// A file name never used before and never used again, from the caller's randomness.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UniqueName(String);
+
+impl UniqueName {
+    /// Takes 1 to 64 lower-case letters, digits and hyphens; `None` for anything else.
+    pub fn new(name: &str) -> Option<Self> {
+        let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        ((1..=64).contains(&name.len()) && name.bytes().all(fine)).then(|| Self(name.to_owned()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where new bytes come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// Memory.
+    Bytes(&'a [u8]),
+    /// A file in [`STATE_DIR`] that is moved into place, and stays where it is if nothing is.
+    Move(&'a str),
+    /// A file that stays.
+    Copy(&'a str),
+}
+
+/// New bytes on disk, not visible yet.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "place or discard it, or its file stays until the next start"]
+pub struct Staged {
+    at: String,
+    name: UniqueName,
+    /// Where it goes back to when it is not placed; `None` for our own temporary file.
+    home: Option<String>,
+    /// Its number, once it has a name that could come to hold other bytes.
+    inode: Option<u64>,
+    durable: bool,
+}
+
+/// What the caller believes is visible: what its new bytes were made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// No file.
+    Nothing,
+    /// A file of this content.
+    File(Known),
+}
+
+/// What the caller knows of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its content.
+    pub hash: ContentHash,
+    /// How it looked when it had that content; one that still does is not read beforehand.
+    pub stat: Option<Stat>,
+}
+
+/// What a swap brought out.
+#[derive(Debug)]
+pub enum Displaced {
+    /// There was no file.
+    Nothing,
+    /// What was expected.
+    Clean(Kept),
+    /// Something else: merge it too.
+    Edited(Kept),
+    /// Something that cannot be read now; to be looked at again like a leftover.
+    Unread {
+        /// Where it lies.
+        at: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Displaced bytes, kept until [`retire`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Where they lie.
+    pub at: String,
+    /// What they were when looked at.
+    pub identity: Identity,
+}
+
+/// What became of new bytes.
+#[derive(Debug)]
+pub enum Placed {
+    /// They are visible.
+    Done {
+        /// How the file looks; `None` when it is another one already.
+        stat: Option<Stat>,
+        /// What was visible before.
+        displaced: Displaced,
+    },
+    /// The file has other content than expected; nothing was done.
+    Changed,
+    /// No file is there, though one was expected; nothing was done.
+    Gone,
+    /// Something is there, though nothing was expected; nothing was done.
+    Occupied,
+}
+
+/// What became of a removal.
+#[derive(Debug)]
+pub enum Removed {
+    /// The file is in the trash.
+    Done {
+        /// Where.
+        at: String,
+        /// A second copy, to be retired: the trash is on another device.
+        kept: Option<Kept>,
+    },
+    /// The file has other content than expected, and is visible.
+    Changed,
+    /// No file was there.
+    Gone,
+    /// The file was edited as it was removed, and another one has its name by now.
+    Displaced(Displaced),
+}
+
+/// What became of a renaming.
+#[derive(Debug)]
+pub enum Renamed {
+    /// It has the new name.
+    Done {
+        /// How it looks; `None` when another file is there already.
+        stat: Option<Stat>,
+        /// What it holds, when that is not what was expected: an edit, found by the next scan.
+        edited: Option<Identity>,
+        /// A second copy, to be retired: the new name is on another device.
+        kept: Option<Kept>,
+    },
+    /// The file has other content than expected; nothing was done.
+    Changed,
+    /// No file is there; nothing was done.
+    Gone,
+    /// The new name is taken; nothing was done.
+    Occupied,
+}
+
+/// Folders whose names changed and are not durable yet.
+#[derive(Debug, Default)]
+pub struct Touched(BTreeSet<String>);
+
+impl Touched {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes that a name in `dir` changed.
+    pub fn insert(&mut self, dir: &str) {
+        if !self.0.contains(dir) {
+            self.0.insert(dir.to_owned());
+        }
+    }
+}
+
+/// Puts new bytes where `expected` was, durably: [`stage`], [`sync_staged`], [`place`], [`settle`].
+///
+/// # Errors
+/// [`WriteError`]; the temporary file is gone unless its removal failed as well.
+pub fn replace<F: FileSystem>(
+    fs: &F,
+    path: &VaultPath,
+    expected: &Expected,
+    source: Source<'_>,
+    name: &UniqueName,
+) -> Result<Placed, WriteError> {
+    let staged = stage(fs, path, source, name)?;
+    let mut staged = [staged];
+    if let Err(error) = sync_staged(fs, &mut staged) {
+        let [staged] = staged;
+        staged.discard(fs);
+        return Err(WriteError::new(path.as_str(), error));
+    }
+    let [staged] = staged;
+    let mut touched = Touched::new();
+    let placed = place(fs, path, expected, staged, &mut touched)?;
+    settle(fs, &mut touched)?;
+    Ok(placed)
+}
+
+/// Writes new bytes for `path` where nobody sees them.
+///
+/// # Errors
+/// [`WriteError`]; nothing is left then.
+pub fn stage<F: FileSystem>(
+    fs: &F,
+    path: &VaultPath,
+    source: Source<'_>,
+    name: &UniqueName,
+) -> Result<Staged, WriteError> {
+    let at = join(TMP_DIR, name.as_str());
+    let staged = |at, home| Staged { at, name: name.clone(), home, inode: None, durable: false };
+    let written = match source {
+        Source::Move(home) => {
+            assert!(is_within(home, STATE_DIR), "only our own files are moved into place");
+            return Ok(staged(home.to_owned(), Some(home.to_owned())));
+        }
+        Source::Bytes(bytes) => create_in(fs, &at, bytes),
+        Source::Copy(from) => copy(fs, from, &at),
+    };
+    match written {
+        Ok(()) => Ok(staged(at, None)),
+        Err(error) => {
+            // A taken name is somebody else's file: the caller broke the rule, not the disk.
+            if error.kind() != ErrorKind::AlreadyExists {
+                discard_tmp(fs, &at);
+            }
+            Err(WriteError::new(path.as_str(), error))
+        }
+    }
+}
+
+/// Makes staged bytes durable: one by one, or all of the disk when they are many.
+///
+/// # Errors
+/// The system's; none of them may be placed then.
+pub fn sync_staged<F: FileSystem>(fs: &F, staged: &mut [Staged]) -> io::Result<()> {
+    if staged.len() > SYNC_EACH_MAX {
+        fs.sync_all()?;
+    } else {
+        for one in staged.iter() {
+            fs.sync_file(&one.at)?;
+        }
+    }
+    for one in staged {
+        one.durable = true;
+    }
+    Ok(())
+}
+
+/// Makes placed, removed and renamed names durable. Only then may they be recorded as done.
+///
+/// # Errors
+/// [`WriteError`]; they may or may not survive a crash then.
+pub fn settle<F: FileSystem>(fs: &F, touched: &mut Touched) -> Result<(), WriteError> {
+    if touched.0.len() > SYNC_EACH_MAX {
+        fs.sync_all().map_err(|error| WriteError::new("the vault", error))?;
+    } else {
+        for dir in &touched.0 {
+            match fs.sync_dir(dir) {
+                Ok(()) => {}
+                // Somebody removed the folder meanwhile: there is nothing to keep in it.
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(WriteError::new(dir, error)),
+            }
+        }
+    }
+    touched.0.clear();
+    Ok(())
+}
+
+/// Puts staged bytes where `expected` was; call [`settle`] before recording it.
+///
+/// # Errors
+/// [`WriteError`]; see the head of the file.
+///
+/// # Panics
+/// When the bytes were not made durable by [`sync_staged`].
+pub fn place<F: FileSystem>(
+    fs: &F,
+    path: &VaultPath,
+    expected: &Expected,
+    staged: Staged,
+    touched: &mut Touched,
+) -> Result<Placed, WriteError> {
+    assert!(staged.durable, "bytes are durable before they are visible");
+    match *expected {
+        Expected::Nothing => place_new(fs, path.as_str(), staged, touched),
+        Expected::File(known) => {
+            let current = match look(fs, path, &known) {
+                Ok(Look::AsExpected(current)) => current,
+                Ok(Look::Changed) => return Ok(staged.give_up(fs, Placed::Changed)),
+                Ok(Look::Gone) => return Ok(staged.give_up(fs, Placed::Gone)),
+                Err(error) => {
+                    staged.discard(fs);
+                    return Err(error);
+                }
+            };
+            swap_in(fs, path, known.hash, &current, staged, touched)
+        }
+    }
+}
+
+/// Moves the file at `path` to the trash if it is what is expected; never unlinks.
+///
+/// # Errors
+/// [`WriteError`]; see the head of the file.
+pub fn remove<F: FileSystem>(
+    fs: &F,
+    path: &VaultPath,
+    known: &Known,
+    trash: &TrashPlace,
+    name: &UniqueName,
+    touched: &mut Touched,
+) -> Result<Removed, WriteError> {
+    match look(fs, path, known)? {
+        Look::AsExpected(_) => {}
+        Look::Changed => return Ok(Removed::Changed),
+        Look::Gone => return Ok(Removed::Gone),
+    }
+    let visible = path.as_str();
+    let fail = |error| WriteError::new(visible, error);
+    // First to the undo folder: a crash before the look must not leave an edit in the trash.
+    let mut undo = join(UNDO_DIR, name.as_str());
+    let mut moved = move_to(fs, visible, &undo);
+    let mut crosses = false;
+    if is_crossing(&moved) {
+        crosses = true;
+        undo = join(parent(visible), &format!("{UNDO_PREFIX}{}", name.as_str()));
+        moved = fs.rename_new(visible, &undo);
+    }
+    match moved {
+        Ok(()) => {}
+        Err(error) if is_absent(&error) => return Ok(Removed::Gone),
+        Err(error) => return Err(fail(error)),
+    }
+    touched.insert(parent(visible));
+    touched.insert(parent(&undo));
+    let kept = match look_at_displaced(fs, &undo, Naming::of(path), known.hash) {
+        Displaced::Clean(kept) => kept,
+        other => {
+            return match fs.rename_new(&undo, visible) {
+                Ok(()) => Ok(Removed::Changed),
+                Err(_) => Ok(Removed::Displaced(other)),
+            };
+        }
+    };
+    let (at, copied) = trash.keep(fs, &undo, path, crosses).map_err(fail)?;
+    touched.insert(parent(&at));
+    Ok(Removed::Done { at, kept: copied.then_some(kept) })
+}
+
+/// Gives the file at `from` the free name `to`, if it is what is expected.
+///
+/// # Errors
+/// [`WriteError`]; see the head of the file.
+pub fn rename<F: FileSystem>(
+    fs: &F,
+    from: &VaultPath,
+    to: &VaultPath,
+    known: &Known,
+    name: &UniqueName,
+    touched: &mut Touched,
+) -> Result<Renamed, WriteError> {
+    match look(fs, from, known)? {
+        Look::AsExpected(_) => {}
+        Look::Changed => return Ok(Renamed::Changed),
+        Look::Gone => return Ok(Renamed::Gone),
+    }
+    let (old, new) = (from.as_str(), to.as_str());
+    let fail = |error| WriteError::new(new, error);
+    let moved = into_folder(fs, new, touched, || fs.rename_new(old, new))?;
+    match moved {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            if !is_one_entry(fs, old, new).map_err(fail)? {
+                return Ok(Renamed::Occupied);
+            }
+            fs.respell(old, new).map_err(fail)?;
+        }
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+            return carry(fs, from, to, known.hash, name, touched);
+        }
+        Err(error) if is_absent(&error) => return Ok(Renamed::Gone),
+        Err(error) => return Err(fail(error)),
+    }
+    touched.insert(parent(old));
+    touched.insert(parent(new));
+    let identity = match identify_file(fs, new, Naming::of(from)) {
+        Ok(identity) => identity,
+        // Moved or removed again by somebody, which the next scan sees.
+        Err(error) if is_absent(&error) => {
+            return Ok(Renamed::Done { stat: None, edited: None, kept: None });
+        }
+        Err(error) => return Err(fail(error)),
+    };
+    let edited = (identity.hash != known.hash).then_some(identity);
+    Ok(Renamed::Done { stat: fs.stat(new).ok(), edited, kept: None })
+}
+
+/// Lets two visible files change places without either being absent, for renames in a circle.
+///
+/// # Errors
+/// [`WriteError`]; nothing changed then.
+pub fn swap<F: FileSystem>(
+    fs: &F,
+    one: &VaultPath,
+    other: &VaultPath,
+    touched: &mut Touched,
+) -> Result<(), WriteError> {
+    fs.exchange(one.as_str(), other.as_str())
+        .map_err(|error| WriteError::new(one.as_str(), error))?;
+    touched.insert(parent(one.as_str()));
+    touched.insert(parent(other.as_str()));
+    Ok(())
+}
+
+enum Look {
+    AsExpected(Stat),
+    Changed,
+    Gone,
+}
+
+/// Looks at the visible file before anything is done: it spares most swaps with an edit, and
+/// refuses what must not be written. The look that counts is the one after the swap.
+fn look<F: FileSystem>(
+    fs: &F,
+    path: &VaultPath,
+    known: &Known,
+) -> Result<Look, WriteError> {
+    let at = path.as_str();
+    let current = match fs.stat(at) {
+        Ok(current) => current,
+        Err(error) if is_absent(&error) => return Ok(Look::Gone),
+        Err(error) => return Err(WriteError::new(at, error)),
+    };
+    if current.kind != FileKind::File {
+        return Err(WriteError::NotAFile { path: at.to_owned(), found: current.kind });
+    }
+    if !current.is_writable() {
+        return Err(WriteError::ReadOnly { path: at.to_owned() });
+    }
+    if known.stat.is_some_and(|stat| current.is_unchanged_since(&stat)) {
+        return Ok(Look::AsExpected(current));
+    }
+    match identify_file(fs, at, Naming::of(path)) {
+        Ok(identity) if identity.hash == known.hash => Ok(Look::AsExpected(current)),
+        Ok(_) => Ok(Look::Changed),
+        Err(error) if is_absent(&error) => Ok(Look::Gone),
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => Ok(Look::Changed),
+        Err(error) => Err(WriteError::new(at, error)),
+    }
+}
+
+fn place_new<F: FileSystem>(
+    fs: &F,
+    path: &str,
+    mut staged: Staged,
+    touched: &mut Touched,
+) -> Result<Placed, WriteError> {
+    let own = match fs.stat(&staged.at) {
+        Ok(own) => own,
+        Err(error) => {
+            staged.discard(fs);
+            return Err(WriteError::new(path, error));
+        }
+    };
+    let mut moved = match into_folder(fs, path, touched, || fs.rename_new(&staged.at, path)) {
+        Ok(moved) => moved,
+        Err(error) => {
+            staged.discard(fs);
+            return Err(error);
+        }
+    };
+    let mut inode = own.inode;
+    if is_crossing(&moved) {
+        moved = stage_beside(fs, path, &mut staged, &own).and_then(|copied| {
+            inode = copied.inode;
+            fs.rename_new(&staged.at, path)
+        });
+    }
+    match moved {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            return Ok(staged.give_up(fs, Placed::Occupied));
+        }
+        Err(error) => {
+            staged.discard(fs);
+            return Err(WriteError::new(path, error));
+        }
+    }
+    touched.insert(parent(path));
+    let stat = fs.stat(path).ok().filter(|stat| stat.inode == inode);
+    Ok(Placed::Done { stat, displaced: Displaced::Nothing })
+}
+
+fn swap_in<F: FileSystem>(
+    fs: &F,
+    path: &VaultPath,
+    hash: ContentHash,
+    current: &Stat,
+    mut staged: Staged,
+    touched: &mut Touched,
+) -> Result<Placed, WriteError> {
+    let visible = path.as_str();
+    let mut undo = join(UNDO_DIR, staged.name.as_str());
+    let mut swapped = swap_under(fs, visible, &undo, current, &mut staged);
+    if is_crossing(&swapped) {
+        undo = join(parent(visible), &format!("{UNDO_PREFIX}{}", staged.name.as_str()));
+        swapped = stage_beside(fs, visible, &mut staged, current)
+            .and_then(|_| swap_under(fs, visible, &undo, current, &mut staged));
+    }
+    let own = match swapped {
+        Ok(Some(own)) => own,
+        Ok(None) => return Ok(staged.give_up(fs, Placed::Gone)),
+        Err(error) => {
+            staged.discard(fs);
+            return Err(WriteError::new(visible, error));
+        }
+    };
+    touched.insert(parent(visible));
+    touched.insert(parent(&undo));
+    let displaced = look_at_displaced(fs, &undo, Naming::of(path), hash);
+    if let Displaced::Unread { .. } = displaced
+        && let Ok(found) = fs.stat(&undo)
+        && found.kind != FileKind::File
+    {
+        // A folder or a symlink took the name in the last moment: it gets it back.
+        let back = fs.exchange(&undo, visible).or_else(|_| fs.rename_new(&undo, visible));
+        if back.is_ok() {
+            staged.discard(fs);
+            return Err(WriteError::NotAFile { path: visible.to_owned(), found: found.kind });
+        }
+    }
+    let stat = fs.stat(visible).ok().filter(|stat| stat.inode == own.inode);
+    Ok(Placed::Done { stat, displaced })
+}
+
+/// Exchanges the staged file with the visible one, which then lies at `undo`. The staged file gets
+/// that name first: at no moment does a name of the tmp folder hold anybody's bytes. `None`: no
+/// file is visible any more.
+fn swap_under<F: FileSystem>(
+    fs: &F,
+    visible: &str,
+    undo: &str,
+    current: &Stat,
+    staged: &mut Staged,
+) -> io::Result<Option<Stat>> {
+    let mut own = fs.stat(&staged.at)?;
+    staged.inode = Some(own.inode);
+    if own.mode != current.mode {
+        fs.set_mode(&staged.at, current.mode)?;
+        own.mode = current.mode;
+    }
+    move_to(fs, &staged.at, undo)?;
+    undo.clone_into(&mut staged.at);
+    match fs.exchange(undo, visible) {
+        Ok(()) => Ok(Some(own)),
+        Err(error) if is_absent(&error) && fs.stat(undo).is_ok() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a swap brought out, if it can be told.
+fn look_at_displaced<F: FileSystem>(
+    fs: &F,
+    undo: &str,
+    naming: Naming,
+    hash: ContentHash,
+) -> Displaced {
+    let at = undo.to_owned();
+    match identify_file(fs, undo, naming) {
+        Ok(identity) if identity.hash == hash => Displaced::Clean(Kept { at, identity }),
+        Ok(identity) => Displaced::Edited(Kept { at, identity }),
+        Err(source) => Displaced::Unread { at, source },
+    }
+}
+
+/// Copies a staged file to the device of its target, under a name beside it.
+fn stage_beside<F: FileSystem>(
+    fs: &F,
+    visible: &str,
+    staged: &mut Staged,
+    like: &Stat,
+) -> io::Result<Stat> {
+    let beside = join(parent(visible), &format!("{TMP_PREFIX}{}", staged.name.as_str()));
+    let copied = copy(fs, &staged.at, &beside).and_then(|()| {
+        fs.set_mode(&beside, like.mode)?;
+        fs.sync_file(&beside)?;
+        fs.stat(&beside)
+    });
+    match copied {
+        Ok(stat) => {
+            // The first copy is ours, so nothing of anybody's goes; a moved file goes home.
+            let first = Staged {
+                at: std::mem::replace(&mut staged.at, beside),
+                name: staged.name.clone(),
+                home: staged.home.take(),
+                inode: staged.inode.take(),
+                durable: true,
+            };
+            first.discard(fs);
+            Ok(stat)
+        }
+        Err(error) => {
+            discard_tmp(fs, &beside);
+            Err(error)
+        }
+    }
+}
+
+/// A rename between devices: copied and placed, then the old one goes the way of a removal.
+fn carry<F: FileSystem>(
+    fs: &F,
+    from: &VaultPath,
+    to: &VaultPath,
+    hash: ContentHash,
+    name: &UniqueName,
+    touched: &mut Touched,
+) -> Result<Renamed, WriteError> {
+    let fail = |error| WriteError::new(to.as_str(), error);
+    let mut staged = [stage(fs, to, Source::Copy(from.as_str()), name)?];
+    let same = sync_staged(fs, &mut staged)
+        .and_then(|()| identify_file(fs, &staged[0].at, Naming::of(from)));
+    let [staged] = staged;
+    match same {
+        Ok(identity) if identity.hash == hash => {}
+        Ok(_) => return Ok(staged.give_up(fs, Renamed::Changed)),
+        Err(error) => {
+            staged.discard(fs);
+            return Err(fail(error));
+        }
+    }
+    let stat = match place(fs, to, &Expected::Nothing, staged, touched)? {
+        Placed::Done { stat, .. } => stat,
+        Placed::Occupied | Placed::Changed | Placed::Gone => return Ok(Renamed::Occupied),
+    };
+    // Whichever folder has the old file's device takes it; the copy in place is durable.
+    settle(fs, touched)?;
+    let old = from.as_str();
+    let mut undo = join(UNDO_DIR, name.as_str());
+    let mut moved = move_to(fs, old, &undo);
+    if is_crossing(&moved) {
+        undo = join(parent(old), &format!("{UNDO_PREFIX}{}", name.as_str()));
+        moved = fs.rename_new(old, &undo);
+    }
+    match moved {
+        Ok(()) => {}
+        Err(error) if is_absent(&error) => {
+            return Ok(Renamed::Done { stat, edited: None, kept: None });
+        }
+        Err(error) => return Err(fail(error)),
+    }
+    touched.insert(parent(old));
+    touched.insert(parent(&undo));
+    match look_at_displaced(fs, &undo, Naming::of(from), hash) {
+        Displaced::Clean(kept) => Ok(Renamed::Done { stat, edited: None, kept: Some(kept) }),
+        Displaced::Edited(kept) => {
+            // The edit keeps the old name; the new one is a copy of what it was made from.
+            let edited = Some(kept.identity);
+            match fs.rename_new(&undo, old) {
+                Ok(()) => Ok(Renamed::Done { stat, edited, kept: None }),
+                Err(_) => Ok(Renamed::Done { stat, edited, kept: Some(kept) }),
+            }
+        }
+        Displaced::Unread { source, .. } => Err(fail(source)),
+        Displaced::Nothing => unreachable!("a look at a file finds one or fails"),
+    }
+}
+
+/// Runs `step`, which needs the folder of `path`; makes it when it is missing, again when
+/// somebody removes it in between.
+fn into_folder<F: FileSystem>(
+    fs: &F,
+    path: &str,
+    touched: &mut Touched,
+    step: impl Fn() -> io::Result<()>,
+) -> Result<io::Result<()>, WriteError> {
+    let mut made = Vec::new();
+    let mut done = step();
+    for _ in 0..PARENT_TRIES {
+        if !done.as_ref().is_err_and(is_absent) {
+            break;
+        }
+        match make_missing(fs, parent(path), &mut made) {
+            Ok(()) => done = step(),
+            Err(error) => {
+                unmake(fs, made);
+                return Err(error.below(path));
+            }
+        }
+    }
+    if done.is_err() {
+        unmake(fs, made);
+        return Ok(done);
+    }
+    for dir in &made {
+        touched.insert(parent(dir));
+    }
+    Ok(done)
+}
+
+/// Makes `dir` and what is missing above it, and notes what it made, outermost first.
+fn make_missing<F: FileSystem>(
+    fs: &F,
+    dir: &str,
+    made: &mut Vec<String>,
+) -> Result<(), WriteError> {
+    if dir.is_empty() {
+        return Ok(());
+    }
+    match fs.stat(dir) {
+        Ok(stat) if stat.kind == FileKind::Dir => return Ok(()),
+        Ok(stat) => {
+            let (path, blocker) = (dir.to_owned(), dir.to_owned());
+            return Err(WriteError::Blocked { path, blocker, found: stat.kind });
+        }
+        Err(error) if is_absent(&error) => {}
+        Err(error) => return Err(WriteError::new(dir, error)),
+    }
+    make_missing(fs, parent(dir), made)?;
+    match fs.make_dir(dir) {
+        Ok(()) => made.push(dir.to_owned()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(WriteError::new(dir, error)),
+    }
+    Ok(())
+}
+
+/// Takes folders away that were made for nothing; one that is in use by now stays.
+fn unmake<F: FileSystem>(fs: &F, made: Vec<String>) {
+    for dir in made.iter().rev() {
+        if fs.remove_dir(dir).is_err() {
+            break;
+        }
+    }
+}
+
+/// Moves something to a free name in one of our folders, which is made when it is missing.
+fn move_to<F: FileSystem>(fs: &F, from: &str, to: &str) -> io::Result<()> {
+    match fs.rename_new(from, to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        done => return done,
+    }
+    make_state_dir(fs, parent(to))?;
+    fs.rename_new(from, to)
+}
+
+fn create_in<F: FileSystem>(fs: &F, at: &str, bytes: &[u8]) -> io::Result<()> {
+    match fs.create(at, bytes) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        done => return done,
+    }
+    make_state_dir(fs, parent(at))?;
+    fs.create(at, bytes)
+}
+
+/// Makes one of our folders and those above it.
+pub(crate) fn make_state_dir<F: FileSystem>(fs: &F, dir: &str) -> io::Result<()> {
+    if !dir.is_empty() {
+        match fs.make_dir(dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                make_state_dir(fs, parent(dir))?;
+                return make_state_dir(fs, dir);
+            }
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) => fs.sync_dir(parent(dir))?,
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file's bytes to a free name.
+pub(crate) fn copy<F: FileSystem>(fs: &F, from: &str, to: &str) -> io::Result<()> {
+    let mut reader = fs.open(from)?;
+    create_in(fs, to, b"")?;
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match reader.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(count) => fs.append(to, &piece[..count])?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether two spellings are one entry of a folder on a disk that folds names.
+fn is_one_entry<F: FileSystem>(fs: &F, one: &str, other: &str) -> io::Result<bool> {
+    let facts = fs.facts();
+    if !(facts.folds_case || facts.normalises) {
+        return Ok(false);
+    }
+    let same_key = crucible_core::vault_path::FoldKey::new(one)
+        == crucible_core::vault_path::FoldKey::new(other);
+    Ok(same_key && fs.stat(one)?.inode == fs.stat(other)?.inode)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn is_crossing<T>(result: &io::Result<T>) -> bool {
+    result.as_ref().is_err_and(|error| error.kind() == ErrorKind::CrossesDevices)
+}
+
+impl Staged {
+    /// Takes back what will not be placed: a temporary file goes, a moved one goes home.
+    pub fn discard<F: FileSystem>(self, fs: &F) {
+        if file_name(&self.at).starts_with(UNDO_PREFIX) || is_within(&self.at, UNDO_DIR) {
+            cleanup::take_back(fs, &self);
+        } else if self.home.is_none() {
+            discard_tmp(fs, &self.at);
+        }
+    }
+
+    fn give_up<F: FileSystem, T>(self, fs: &F, outcome: T) -> T {
+        self.discard(fs);
+        outcome
+    }
+}
