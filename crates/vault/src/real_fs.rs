@@ -77,7 +77,7 @@ impl RealFs {
             Ok(Self {
                 root,
                 place: place.to_owned(),
-                identity: (stat.st_dev as u64, stat.st_ino as u64),
+                identity: identity(&stat_of(&stat)),
                 facts: Facts::LINUX,
                 renames_new: true,
             })
@@ -96,8 +96,7 @@ impl RealFs {
     /// Whether the folder that was opened is still the one at its place. Moved away, deleted,
     /// replaced, or hidden by a mount it still answers, and must not be taken for the vault.
     pub fn is_in_place(&self) -> bool {
-        rustix::fs::stat(&self.place)
-            .is_ok_and(|stat| (stat.st_dev as u64, stat.st_ino as u64) == self.identity)
+        rustix::fs::stat(&self.place).is_ok_and(|stat| identity(&stat_of(&stat)) == self.identity)
     }
 
     /// Opens, or makes, a file of ours in the state folder for reading and writing.
@@ -465,6 +464,10 @@ fn name_bytes_max(root: &OwnedFd) -> usize {
     }
 }
 
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.dev, stat.inode)
+}
+
 // Field types differ between systems and architectures.
 #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
 fn stat_of(stat: &rustix::fs::Stat) -> Stat {
@@ -484,4 +487,3 @@ fn stat_of(stat: &rustix::fs::Stat) -> Stat {
         mode: stat.st_mode as u32 & 0o7777,
     }
 }
-

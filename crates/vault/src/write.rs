@@ -473,7 +473,8 @@ pub fn rename<F: FileSystem>(
     }
     let (old, new) = (from.as_str(), to.as_str());
     let fail = |error| WriteError::new(new, error);
-    let moved = into_folder(fs, new, touched, || fs.rename_new(old, new))?;
+    let moved =
+        into_folder(fs, new, NewFolders::DurableFirst, touched, || fs.rename_new(old, new))?;
     match moved {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -527,11 +528,7 @@ enum Look {
 
 /// Looks at the visible file before anything is done: it spares most swaps with an edit, and
 /// refuses what must not be written. The look that counts is the one after the swap.
-fn look<F: FileSystem>(
-    fs: &F,
-    path: &VaultPath,
-    known: &Known,
-) -> Result<Look, WriteError> {
+fn look<F: FileSystem>(fs: &F, path: &VaultPath, known: &Known) -> Result<Look, WriteError> {
     let at = path.as_str();
     let current = match fs.stat(at) {
         Ok(current) => current,
@@ -569,13 +566,15 @@ fn place_new<F: FileSystem>(
             return Err(WriteError::new(path, error));
         }
     };
-    let mut moved = match into_folder(fs, path, touched, || fs.rename_new(&staged.at, path)) {
-        Ok(moved) => moved,
-        Err(error) => {
-            staged.discard(fs);
-            return Err(error);
-        }
-    };
+    let mut moved =
+        match into_folder(fs, path, NewFolders::Later, touched, || fs.rename_new(&staged.at, path))
+        {
+            Ok(moved) => moved,
+            Err(error) => {
+                staged.discard(fs);
+                return Err(error);
+            }
+        };
     let mut inode = own.inode;
     if is_crossing(&moved) {
         moved = stage_beside(fs, path, &mut staged, &own).and_then(|copied| {
@@ -772,11 +771,21 @@ fn carry<F: FileSystem>(
     }
 }
 
+/// When the names of folders made on the way become durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NewFolders {
+    /// Before anything is moved into them: a crash must not take away a file that was elsewhere.
+    DurableFirst,
+    /// With all else that is touched: a file that was nowhere before cannot get lost.
+    Later,
+}
+
 /// Runs `step`, which needs the folder of `path`; makes it when it is missing, again when
 /// somebody removes it in between.
 fn into_folder<F: FileSystem>(
     fs: &F,
     path: &str,
+    new_folders: NewFolders,
     touched: &mut Touched,
     step: impl Fn() -> io::Result<()>,
 ) -> Result<io::Result<()>, WriteError> {
@@ -787,12 +796,18 @@ fn into_folder<F: FileSystem>(
             break;
         }
         match make_missing(fs, parent(path), &mut made) {
-            Ok(()) => done = step(),
+            Ok(()) => {}
             Err(error) => {
                 unmake(fs, made);
                 return Err(error.below(path));
             }
         }
+        if new_folders == NewFolders::DurableFirst {
+            for dir in &made {
+                fs.sync_dir(parent(dir)).map_err(|error| WriteError::new(path, error))?;
+            }
+        }
+        done = step();
     }
     if done.is_err() {
         unmake(fs, made);

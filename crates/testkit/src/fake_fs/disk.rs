@@ -753,9 +753,7 @@ impl Disk {
             return true;
         }
         match &self.inodes[folder.0].node {
-            Node::Dir(children) => {
-                children.values().any(|child| self.is_inside(child.inode, dir))
-            }
+            Node::Dir(children) => children.values().any(|child| self.is_inside(child.inode, dir)),
             Node::File { .. } | Node::Symlink(_) | Node::Special => false,
         }
     }
