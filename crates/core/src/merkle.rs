@@ -2,7 +2,7 @@
 //!
 //! Invariant: the root depends on the set of leaves alone, never on the order they came in, and
 //! an update or a comparison touches only the paths to what differs. Read [`node`] for the shape
-//! and the bytes, then [`update()`], [`diff()`].
+//! and the bytes, then [`update()`], [`diff()`] and [`walk`] (two replicas over a wire).
 //!
 //! # Why a node is never in one tree twice
 //!
@@ -15,16 +15,15 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
 
-#[allow(dead_code)]
 mod bytes;
-#[allow(dead_code)]
 mod diff;
 pub mod node;
 mod read;
 mod update;
-#[allow(dead_code)]
 mod view;
+pub mod walk;
 
+pub use bytes::BytesError;
 pub use diff::{DiffError, diff};
 pub use read::{Found, Leaves, ReadError, folder_root, iter_live, iter_tombstones, lookup};
 pub use read::{lookup_tombstone, root_of};

@@ -9,7 +9,7 @@ use std::error::Error;
 
 use crate::id::{NodeHash, NoteId, RootHash};
 use crate::merkle::node::{Entry, Root};
-use crate::merkle::read::{Leaves, ReadError, child, root_of};
+use crate::merkle::read::{Leaves, ReadError, child, top_of};
 use crate::merkle::view::{Area, View};
 use crate::merkle::{Difference, Leaf, Sighting, TreeRead};
 
@@ -37,10 +37,8 @@ pub fn diff<A: TreeRead, B: TreeRead>(
     if my_root == their_root {
         return Ok(Vec::new());
     }
-    let top = my_root.map(|root| root_of(mine, root)).transpose();
-    let my_top = top.map_err(DiffError::Mine)?.unwrap_or_default();
-    let top = their_root.map(|root| root_of(theirs, root)).transpose();
-    let their_top = top.map_err(DiffError::Theirs)?.unwrap_or_default();
+    let my_top = top_of(mine, my_root).map_err(DiffError::Mine)?;
+    let their_top = top_of(theirs, their_root).map_err(DiffError::Theirs)?;
     let mut comparison = Comparison { mine, theirs, found: Differences::default() };
     comparison.roots(&my_top, &their_top)?;
     Ok(comparison.found.into_vec())

@@ -42,6 +42,11 @@ impl Root {
 }
 
 impl RootHash {
+    /// The root of a vault in which there never was a note.
+    pub fn empty() -> Self {
+        Self::from_bytes(*Node::Root(Root::default()).hash().as_bytes())
+    }
+
     /// The hash under which the root's node is stored.
     pub const fn node(&self) -> NodeHash {
         NodeHash::from_bytes(*self.as_bytes())
@@ -62,6 +67,14 @@ pub fn root_of<S: TreeRead>(tree: &S, root: &RootHash) -> Read<Root, S> {
     match &*load(tree, &hash)? {
         Node::Root(root) => Ok(root.clone()),
         Node::Branch(_) | Node::Bucket(_) => Err(ReadError::Misplaced(hash)),
+    }
+}
+
+/// The root's node; of no root, and of the root of nothing, without asking the store.
+pub(super) fn top_of<S: TreeRead>(tree: &S, root: Option<&RootHash>) -> Read<Root, S> {
+    match root {
+        Some(root) if *root != RootHash::empty() => root_of(tree, root),
+        Some(_) | None => Ok(Root::default()),
     }
 }
 

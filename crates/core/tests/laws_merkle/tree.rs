@@ -13,18 +13,12 @@ use crate::world::{
     World, apply, build, edit, gone, live, naive_diff, naive_root, note, pair, path, world,
 };
 
-fn config() -> ProptestConfig {
-    ProptestConfig { cases: 96, ..ProptestConfig::default() }
-}
-
 fn leaves_of(tree: &MemoryTree, root: &RootHash) -> World {
     let live = iter_live(tree, root, None).unwrap();
     live.chain(iter_tombstones(tree, root).unwrap()).map(Result::unwrap).collect()
 }
 
 proptest! {
-    #![proptest_config(config())]
-
     #[test]
     fn the_root_is_the_one_the_specification_gives(world in world(250)) {
         let (tree, root) = build(&world);
