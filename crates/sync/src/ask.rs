@@ -70,11 +70,8 @@ impl Receiver for OtherSide<'_> {
 /// # Errors
 /// [`EngineError`].
 pub fn request<S: ReplicaStore>(store: &S, asking: &Asking) -> Fallible<Request, S> {
-    let unsent = if asking.pull_only {
-        Vec::new()
-    } else {
-        store.unsent().map_err(EngineError::Repo)?
-    };
+    let unsent =
+        if asking.pull_only { Vec::new() } else { store.unsent().map_err(EngineError::Repo)? };
     request_with(store, asking, &unsent, Vec::new())
 }
 
@@ -201,13 +198,9 @@ pub fn absorb<S: ReplicaStore>(
         (Some(root), true) => store.seq_of_root(root).map_err(EngineError::Repo)?,
         _ => None,
     };
-    let received = Unpacker {
-        staged: &mut staged,
-        vault: meta.vault,
-        in_step_at,
-        blobs: Blobs::Later,
-    }
-    .unpack(done.pull)?;
+    let received =
+        Unpacker { staged: &mut staged, vault: meta.vault, in_step_at, blobs: Blobs::Later }
+            .unpack(done.pull)?;
     let pulled = count_new(store, &received)?;
     observe(&staged, &mut meta, &received)?;
     let mut conflicts = Vec::new();

@@ -1,7 +1,19 @@
-//! Layer 1 as pure machines: the round, its two roles, and what they need of a store.
+//! Layer 1 as pure machines: the round in both its roles, and what they need of a store.
 //!
-//! In reading order: [`repo`] is what the engine asks of a vault's store (the same on a server
-//! and on a device), [`replica`] what a device's store keeps besides.
+//! Invariant: nothing here touches a file, a socket or a clock; every function takes a store to
+//! read and gives back a batch to commit. In reading order: [`repo`] is what the engine asks of a
+//! vault's store (the same on a server and on a device), [`replica`] what a device keeps besides,
+//! [`staged`] a store with a batch on top, [`mint`] makes versions, [`pack`] and [`unpack`] bring
+//! them over the wire, [`ask`] and [`serve`] are the two roles, [`guard`] and [`policy`] what a
+//! person has a say in.
 
+pub mod ask;
+pub mod guard;
+pub mod mint;
+pub mod pack;
+pub mod policy;
 pub mod replica;
 pub mod repo;
+pub mod serve;
+pub mod staged;
+pub mod unpack;

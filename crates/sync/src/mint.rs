@@ -136,7 +136,7 @@ impl<'m> Minter<'m> {
                 match (staged.text(&old.content)?, staged.text(&found.content)?) {
                     (Some(before), Some(after)) => {
                         let (stamp, dot) = (event.stamp(), event.dot);
-                        restamp(&before, &old.keys, &old.tags, &after, stamp, dot)
+                        restamp(Some((&before, &old.keys, &old.tags)), &after, stamp, dot)
                     }
                     _ => (old.keys.clone(), old.tags.clone()),
                 }

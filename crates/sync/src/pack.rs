@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crucible_core::hash::{ContentHash, Domain, keyed};
 use crucible_core::id::{NoteId, ReplicaId, VaultId, VersionId};
+use crucible_core::merkle::{Place, iter_live};
 use crucible_core::timestamp::Stamp;
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::{Author, Kind, Live, State, TagDots, Version};
@@ -76,11 +77,8 @@ impl<'p, 'r, R: Repo> Packer<'p, 'r, R> {
     /// Packs versions in this order, parents before children, until the page is full; returns
     /// how many were taken. A folder's rename is taken whole or version by version.
     pub fn push_all(&mut self, versions: &[VersionId]) -> Fallible<usize, R> {
-        let folders = if self.receiver.wants_whole() {
-            Vec::new()
-        } else {
-            self.folder_moves(versions)?
-        };
+        let folders =
+            if self.receiver.wants_whole() { Vec::new() } else { self.folder_moves(versions)? };
         let mut at = 0;
         while at < versions.len() && !self.is_full() {
             if let Some(folder) = folders.iter().find(|folder| folder.at == at) {
@@ -277,9 +275,9 @@ impl<'p, 'r, R: Repo> Packer<'p, 'r, R> {
     fn close_pack(&mut self) {
         // A pack of empty files still is one: records point into it.
         let number = self.parcel.packs.len() as u32;
-        let used = self.parcel.groups.iter().flat_map(|group| &group.records).any(|record| {
-            matches!(source_of(record), Some(Bytes::Packed(pack)) if *pack == number)
-        });
+        let used = self.parcel.groups.iter().flat_map(|group| &group.records).any(
+            |record| matches!(source_of(record), Some(Bytes::Packed(pack)) if *pack == number),
+        );
         if used || !self.raw.is_empty() {
             let raw = std::mem::take(&mut self.raw);
             let frame = zip::zip(&raw);
@@ -312,7 +310,8 @@ impl<'p, 'r, R: Repo> Packer<'p, 'r, R> {
             };
             let mut end = start + 1;
             while end < versions.len()
-                && self.renamed_folder(&versions[end])?.as_ref() == Some(&(from.clone(), to.clone()))
+                && self.renamed_folder(&versions[end])?.as_ref()
+                    == Some(&(from.clone(), to.clone()))
             {
                 end += 1;
             }
@@ -396,8 +395,9 @@ pub fn folder_at<R: Repo>(
     let changed: BTreeSet<NoteId> = changed.into_iter().map(|(_, note)| note).collect();
     if let Some(root) = repo.root().map_err(EngineError::Repo)? {
         let tree = crate::staged::Tree(repo);
-        for found in crucible_core::merkle::iter_live(&tree, &root, Some(folder))? {
-            let (path, note) = found?;
+        for found in iter_live(&tree, &root, Some(folder))? {
+            let (note, leaf) = found?;
+            let Place::Live(path) = leaf.place else { continue };
             if changed.contains(&note) {
                 continue;
             }
@@ -439,7 +439,8 @@ impl Event {
     /// The `steps`-th event after this one, one tick and one counter apart.
     #[must_use]
     pub fn later(&self, steps: u64) -> Self {
-        let dot = Dot { replica: self.dot.replica, counter: self.dot.counter.saturating_add(steps) };
+        let dot =
+            Dot { replica: self.dot.replica, counter: self.dot.counter.saturating_add(steps) };
         Self { dot, ticks: self.ticks.saturating_add(steps) }
     }
 
@@ -497,14 +498,14 @@ pub fn edited(
 }
 
 fn stamped_here(version: &Version, live: &Live, old: &Live) -> Vec<String> {
-    let new = |(key, stamp): &(&String, &_)| **stamp == version.stamp && old.keys.get(*key) != Some(stamp);
+    let new = |(key, stamp): &(&String, &_)| {
+        **stamp == version.stamp && old.keys.get(*key) != Some(stamp)
+    };
     live.keys.iter().filter(new).map(|(key, _)| key.clone()).collect()
 }
 
 fn dotted_here(dot: Dot, live: &Live, old: &Live) -> Vec<String> {
-    let has = |tags: &TagDots, tag: &String| {
-        tags.get(tag).is_some_and(|dots| dots.contains(&dot))
-    };
+    let has = |tags: &TagDots, tag: &String| tags.get(tag).is_some_and(|dots| dots.contains(&dot));
     live.tags.keys().filter(|tag| has(&live.tags, tag) && !has(&old.tags, tag)).cloned().collect()
 }
 

@@ -10,7 +10,9 @@ use crucible_core::hash::ContentHash;
 use crucible_core::id::{NoteId, VaultId, VersionId};
 use crucible_core::limits::NOTE_BYTES_MAX;
 use crucible_core::vault_path::VaultPath;
-use crucible_core::version::{Author, DecodeVersionError, KeyStamps, Kind, Live, State, TagDots, Version};
+use crucible_core::version::{
+    Author, DecodeVersionError, KeyStamps, Kind, Live, State, TagDots, Version,
+};
 use crucible_core::version_vector::{Dot, VersionVector};
 use crucible_proto::limits::PACK_RAW_MAX;
 use crucible_proto::parcel::{Bytes, Content, Group, PackFrame, Parcel, Prefix, Record};
