@@ -197,10 +197,49 @@ impl Version {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeVersionError> {
         let mut d = Decoder::new(bytes);
         let version = read(&mut d)?;
+        version.check()?;
         rule(d.position() == bytes.len(), "nothing follows a version")?;
         // One encoding per value: ids, signatures and deduplication all rest on it.
         rule(version.encode() == bytes, "the encoding is canonical")?;
         Ok(version)
+    }
+
+    /// Whether this is a version that may be stored: all rules that need no other version. One
+    /// that was derived from a relative record has to pass as much as one that was read.
+    ///
+    /// # Errors
+    /// [`DecodeVersionError::Rule`] names the first rule that is broken.
+    pub fn check(&self) -> Result<(), DecodeVersionError> {
+        rule(self.parents.len() <= PARENTS_MAX, "a version has a bounded list of parents")?;
+        rule(self.parents.is_sorted_by(|a, b| a < b), "parents are sorted and unique")?;
+        rule(self.clock.len() <= CLOCK_ENTRIES_MAX, "a clock is a bounded map")?;
+        rule(self.clock.get(&ReplicaId::NOBODY) == 0, "nobody does nothing")?;
+        match self.author {
+            Author::Replica(replica) => {
+                rule(self.clock.get(&replica) > 0, "an author is in the clock")?;
+                rule(self.stamp.replica == replica, "an author's stamp is its own")?;
+            }
+            Author::Merge(_) => {
+                rule(self.parents.len() >= 2, "a merge has two parents or more")?;
+                rule(self.stamp.replica == ReplicaId::NOBODY, "a merge's stamp is nobody's")?;
+            }
+        }
+        self.live().map_or(Ok(()), Live::check)
+    }
+}
+
+impl Live {
+    fn check(&self) -> Result<(), DecodeVersionError> {
+        let bare = self.keys.is_empty() && self.tags.is_empty();
+        rule(self.kind == Kind::Note || bare, "assets have no keys or tags")?;
+        rule(self.keys.len() <= STAMPED_KEYS_MAX, "stamped keys are bounded")?;
+        rule(self.tags.len() <= STAMPED_KEYS_MAX, "dotted tags are bounded")?;
+        rule(self.keys.keys().all(|key| key.len() <= KEY_BYTES_MAX), "keys are bounded")?;
+        rule(self.tags.keys().all(|tag| tag.len() <= KEY_BYTES_MAX), "tags are bounded")?;
+        rule(self.tags.values().all(|dots| dots.len() <= TAG_DOTS_MAX), "dots are bounded")?;
+        let mut dots = self.tags.values().flatten();
+        let real = dots.all(|dot| dot.counter > 0 && dot.replica != ReplicaId::NOBODY);
+        rule(real, "a dot is somebody's event, counted from 1")
     }
 }
 
@@ -236,7 +275,6 @@ fn read(d: &mut Decoder<'_>) -> Result<Version, DecodeVersionError> {
     for _ in 0..count {
         parents.push(VersionId::from_bytes(fixed(d)?));
     }
-    rule(parents.is_sorted_by(|a, b| a < b), "parents are sorted and unique")?;
     let count = length(d.map()?, CLOCK_ENTRIES_MAX, "a clock is a bounded map")?;
     let mut clock = VersionVector::new();
     for _ in 0..count {
@@ -247,7 +285,6 @@ fn read(d: &mut Decoder<'_>) -> Result<Version, DecodeVersionError> {
         Type::Bytes => Author::Replica(ReplicaId::from_bytes(fixed(d)?)),
         _ => Author::Merge(d.u16()?),
     };
-    check_author(author, &clock, stamp, parents.len())?;
     let state = if d.datatype()? == Type::Null {
         d.null()?;
         State::Deleted
@@ -255,24 +292,6 @@ fn read(d: &mut Decoder<'_>) -> Result<Version, DecodeVersionError> {
         State::Live(read_live(d)?)
     };
     Ok(Version { note, parents, clock, stamp, author, state })
-}
-
-fn check_author(
-    author: Author,
-    clock: &VersionVector,
-    stamp: Stamp,
-    parents: usize,
-) -> Result<(), DecodeVersionError> {
-    match author {
-        Author::Replica(replica) => {
-            rule(clock.get(&replica) > 0, "an author is in the clock")?;
-            rule(stamp.replica == replica, "an author's stamp is its own")
-        }
-        Author::Merge(_) => {
-            rule(parents >= 2, "a merge has two parents or more")?;
-            rule(stamp.replica == ReplicaId::NOBODY, "a merge's stamp is nobody's")
-        }
-    }
 }
 
 fn read_live(d: &mut Decoder<'_>) -> Result<Live, DecodeVersionError> {
@@ -289,15 +308,12 @@ fn read_live(d: &mut Decoder<'_>) -> Result<Live, DecodeVersionError> {
     let count = length(d.map()?, STAMPED_KEYS_MAX, "stamped keys are bounded")?;
     let mut keys = KeyStamps::new();
     for _ in 0..count {
-        let key = d.str()?;
-        rule(key.len() <= KEY_BYTES_MAX, "keys are bounded")?;
-        keys.insert(key.to_owned(), read_stamp(d)?);
+        keys.insert(d.str()?.to_owned(), read_stamp(d)?);
     }
     let count = length(d.map()?, STAMPED_KEYS_MAX, "dotted tags are bounded")?;
     let mut tags = TagDots::new();
     for _ in 0..count {
         let tag = d.str()?;
-        rule(tag.len() <= KEY_BYTES_MAX, "tags are bounded")?;
         let dots = length(d.array()?, TAG_DOTS_MAX, "dots are bounded")?;
         let mut set = BTreeSet::new();
         for _ in 0..dots {
@@ -306,15 +322,11 @@ fn read_live(d: &mut Decoder<'_>) -> Result<Live, DecodeVersionError> {
         }
         tags.insert(tag.to_owned(), set);
     }
-    rule(kind == Kind::Note || keys.is_empty() && tags.is_empty(), "assets have no keys or tags")?;
     Ok(Live { path, kind, content, bytes, keys, tags })
 }
 
 fn read_dot(d: &mut Decoder<'_>) -> Result<Dot, DecodeVersionError> {
-    let dot = Dot { replica: ReplicaId::from_bytes(fixed(d)?), counter: d.u64()? };
-    rule(dot.counter > 0, "counters start at 1")?;
-    rule(dot.replica != ReplicaId::NOBODY, "nobody does nothing")?;
-    Ok(dot)
+    Ok(Dot { replica: ReplicaId::from_bytes(fixed(d)?), counter: d.u64()? })
 }
 
 fn read_stamp(d: &mut Decoder<'_>) -> Result<Stamp, DecodeVersionError> {

@@ -19,10 +19,16 @@ pub const RECORDS_RAW_MAX: usize = 32 << 20;
 pub const RECORDS_MAX: usize = 8 * PAGE_NOTES_MAX;
 /// Groups of one parcel: one an author.
 pub const GROUPS_MAX: usize = RECORDS_MAX;
+/// Frontmatter keys and tags named by the edit records of one parcel, all together. A few bytes
+/// on the wire become a few dozen in memory, so their number is bounded apart from their size.
+pub const NAMES_MAX: usize = 1 << 20;
+/// Versions that the folder renames of one parcel stand for, all together: a record of a hundred
+/// bytes asks the receiver to derive that many.
+pub const MOVED_MAX: u64 = 1 << 20;
 /// Packs of one parcel.
 pub const PACKS_MAX: usize = 64;
-/// Canonical encoding of one version: a path, a clock of a few thousand replicas, keys and tags.
-pub const VERSION_BYTES_MAX: usize = 1 << 20;
+/// Canonical encoding of one version, every list in it as long as the model allows.
+pub const VERSION_BYTES_MAX: usize = 4 << 20;
 /// Notes that one round after a walk speaks of.
 pub const HAVE_MAX: usize = PAGE_NOTES_MAX;
 /// Conflict records, or closings, in one message.

@@ -7,16 +7,20 @@
 
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{ReplicaId, VersionId};
-use crucible_core::limits::{KEY_BYTES_MAX, PARENTS_MAX, STAMPED_KEYS_MAX};
+use crucible_core::limits::{
+    CLOCK_ENTRIES_MAX, KEY_BYTES_MAX, PARENTS_MAX, PATH_BYTES_MAX, STAMPED_KEYS_MAX, TAG_DOTS_MAX,
+};
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Kind;
 use minicbor::{Decoder, Encoder};
 
 use crate::limits::{
-    GROUPS_MAX, PACK_RAW_MAX, PACKS_MAX, RECORDS_MAX, RECORDS_RAW_MAX, VERSION_BYTES_MAX,
+    GROUPS_MAX, MOVED_MAX, NAMES_MAX, PACK_RAW_MAX, PACKS_MAX, RECORDS_MAX, RECORDS_RAW_MAX,
+    VERSION_BYTES_MAX,
 };
 use crate::wire::{
-    DecodeError, Sink, Wire, get_array, get_bytes, get_list, put_array, put_bytes, put_list, rule,
+    DecodeError, Sink, Wire, get_array, get_bytes, get_list, get_list_with, put_array, put_bytes,
+    put_list, rule,
 };
 use crate::zip;
 
@@ -214,13 +218,56 @@ impl Wire for Parcel {
     }
 }
 
+/// What the records of one parcel may still hold. Kept while they are read: a small frame can
+/// hold more empty records, or names of one letter, than memory.
+struct Budget {
+    records: usize,
+    names: usize,
+    moved: u64,
+}
+
+impl Budget {
+    fn full() -> Self {
+        Self { records: RECORDS_MAX, names: NAMES_MAX, moved: MOVED_MAX }
+    }
+
+    fn spend(&mut self, record: &Record) -> Result<(), DecodeError> {
+        let (names, moved) = match record {
+            Record::Edit { keys, tags, .. } => (keys.len() + tags.len(), 0),
+            Record::FolderMove { count, .. } => (0, u64::from(*count)),
+            Record::Full { .. }
+            | Record::Create { .. }
+            | Record::Move { .. }
+            | Record::Delete { .. } => (0, 0),
+        };
+        let records = self.records.checked_sub(1);
+        let (names, moved) = (self.names.checked_sub(names), self.moved.checked_sub(moved));
+        let (Some(records), Some(names), Some(moved)) = (records, names, moved) else {
+            return Err(DecodeError::Rule("the records of a parcel are within their bound"));
+        };
+        *self = Self { records, names, moved };
+        Ok(())
+    }
+}
+
 fn get_groups(bytes: &[u8]) -> Result<Vec<Group>, DecodeError> {
     let mut d = Decoder::new(bytes);
-    let groups: Vec<Group> = get_list(&mut d, GROUPS_MAX)?;
+    let mut budget = Budget::full();
+    let groups = get_list_with(&mut d, GROUPS_MAX, |d| get_group(d, &mut budget))?;
     rule(d.position() == bytes.len(), "nothing follows the records")?;
-    let records: usize = groups.iter().map(|group| group.records.len()).sum();
-    rule(records <= RECORDS_MAX, "the records of a parcel are within their bound")?;
     Ok(groups)
+}
+
+fn get_group(d: &mut Decoder<'_>, budget: &mut Budget) -> Result<Group, DecodeError> {
+    get_array(d, 4)?;
+    let replica = ReplicaId::get(d)?;
+    let (ticks, counter) = (u64::get(d)?, u64::get(d)?);
+    let records = get_list_with(d, RECORDS_MAX, |d| {
+        let record = Record::get(d)?;
+        budget.spend(&record)?;
+        Ok(record)
+    })?;
+    Ok(Group { replica, ticks, counter, records })
 }
 
 impl Wire for PackFrame {
@@ -246,13 +293,7 @@ impl Wire for Group {
         put_list(sink, &self.records);
     }
     fn get(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        get_array(d, 4)?;
-        Ok(Self {
-            replica: ReplicaId::get(d)?,
-            ticks: u64::get(d)?,
-            counter: u64::get(d)?,
-            records: get_list(d, RECORDS_MAX)?,
-        })
+        get_group(d, &mut Budget::full())
     }
 }
 
@@ -435,4 +476,14 @@ fn get_names(d: &mut Decoder<'_>) -> Result<Vec<String>, DecodeError> {
     Ok(names)
 }
 
-const _: () = assert!(PARENTS_MAX * 64 < VERSION_BYTES_MAX);
+// Whatever the model allows can travel: heads of CBOR strings take up to 3 bytes, counters 9.
+const _: () = {
+    const DOT: usize = 1 + 17 + 9;
+    const STAMP: usize = 1 + 9 + 17;
+    let parents = PARENTS_MAX * 34;
+    let clock = CLOCK_ENTRIES_MAX * (17 + 9);
+    let keys = STAMPED_KEYS_MAX * (3 + KEY_BYTES_MAX + STAMP);
+    let tags = STAMPED_KEYS_MAX * (3 + KEY_BYTES_MAX + 2 + TAG_DOTS_MAX * DOT);
+    let fixed = 256 + PATH_BYTES_MAX;
+    assert!(parents + clock + keys + tags + fixed <= VERSION_BYTES_MAX);
+};

@@ -34,6 +34,9 @@ pub trait Wire: Sized {
     fn get(d: &mut Decoder<'_>) -> Result<Self, DecodeError>;
 }
 
+/// Items of a list that memory is set aside for before the first is read.
+const LIST_AHEAD: usize = 16;
+
 const WRITES: &str = "writing to a Vec cannot fail";
 
 /// Opens a structure of `fields` fields.
@@ -70,12 +73,24 @@ pub fn put_list<T: Wire>(sink: &mut Sink, list: &[T]) {
 /// # Errors
 /// [`DecodeError`], among others for a longer list.
 pub fn get_list<T: Wire>(d: &mut Decoder<'_>, max: usize) -> Result<Vec<T>, DecodeError> {
+    get_list_with(d, max, T::get)
+}
+
+/// Reads a list of at most `max` items, each with `get`.
+///
+/// # Errors
+/// [`DecodeError`], among others for a longer list.
+pub fn get_list_with<'b, T>(
+    d: &mut Decoder<'b>,
+    max: usize,
+    mut get: impl FnMut(&mut Decoder<'b>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
     let length = d.array()?.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= max);
     let length = length.ok_or(DecodeError::Rule("a list is within its bound"))?;
     // Items announced but absent must not make us allocate for them.
-    let mut list = Vec::with_capacity(length.min(256));
+    let mut list = Vec::with_capacity(length.min(LIST_AHEAD));
     for _ in 0..length {
-        list.push(T::get(d)?);
+        list.push(get(d)?);
     }
     Ok(list)
 }

@@ -75,6 +75,7 @@ proptest! {
         let bytes = version.encode();
         let read = Version::decode(&bytes).unwrap();
         prop_assert_eq!(&read, &version);
+        prop_assert!(version.check().is_ok());
         prop_assert_eq!(read.id(), version.id());
         let dot = version.dot();
         prop_assert_eq!(dot.is_none(), version.is_merge());
@@ -237,6 +238,8 @@ fn every_rule_of_a_version_is_checked_when_it_is_read() {
     for (rule, version) in broken {
         let read = Version::decode(&version.encode());
         assert!(matches!(read, Err(DecodeVersionError::Rule(_))), "{rule}: {read:?}");
+        // A derived version is held to the same rules without being read.
+        assert!(version.check().is_err(), "{rule}");
     }
     let at_the_bounds = changed(|v| {
         let stamp = v.stamp;
