@@ -112,19 +112,37 @@ impl ContentHash {
     /// Leaves are `H(Block, bytes)`; sixteen at a time they become `H(BlockNode, hashes)` until
     /// one is left; the result is `H(Text, top || length as u64 BE)`. No blocks: top is zeros.
     pub fn of_text(text: &str) -> Self {
-        let mut level: Vec<[u8; 32]> = crate::block::split(text)
-            .into_iter()
-            .map(|block| keyed(Domain::Block, &[block.as_bytes()]))
-            .collect();
-        while level.len() > 1 {
-            level = level
-                .chunks(crate::limits::FANOUT)
-                .map(|group| keyed(Domain::BlockNode, &[group.as_flattened()]))
-                .collect();
-        }
-        let top = level.first().copied().unwrap_or([0; 32]);
-        Self(keyed(Domain::Text, &[&top, &(text.len() as u64).to_be_bytes()]))
+        let levels = block_levels(text);
+        let top = levels.last().and_then(|level| level.first()).copied().unwrap_or([0; 32]);
+        Self::of_block_tree(&top, text.len() as u64)
     }
+
+    /// The last step of [`Self::of_text`].
+    pub(crate) fn of_block_tree(top: &[u8; 32], bytes: u64) -> Self {
+        Self(keyed(Domain::Text, &[top, &bytes.to_be_bytes()]))
+    }
+}
+
+/// The levels of the tree over the blocks of `text`, the leaves first, the last of one hash; no
+/// level for no blocks.
+pub(crate) fn block_levels(text: &str) -> Vec<Vec<[u8; 32]>> {
+    let leaf = |block: &str| keyed(Domain::Block, &[block.as_bytes()]);
+    let mut level: Vec<_> = crate::block::split(text).into_iter().map(leaf).collect();
+    let mut levels = Vec::new();
+    while level.len() > 1 {
+        let groups = level.chunks(crate::limits::FANOUT);
+        let above = groups.map(block_node).collect();
+        levels.push(std::mem::replace(&mut level, above));
+    }
+    if !level.is_empty() {
+        levels.push(level);
+    }
+    levels
+}
+
+/// The node over up to sixteen hashes of the level below.
+pub(crate) fn block_node(group: &[[u8; 32]]) -> [u8; 32] {
+    keyed(Domain::BlockNode, &[group.as_flattened()])
 }
 
 impl fmt::Display for ContentHash {

@@ -2,7 +2,8 @@
 //!
 //! Invariant: the root depends on the set of leaves alone, never on the order they came in, and
 //! an update or a comparison touches only the paths to what differs. Read [`node`] for the shape
-//! and the bytes, then [`update()`], [`diff()`] and [`walk`] (two replicas over a wire).
+//! and the bytes, then [`update()`], [`diff()`], [`walk`] (two replicas over a wire), [`proof`] and
+//! [`block_proof`].
 //!
 //! # Why a node is never in one tree twice
 //!
@@ -15,9 +16,11 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
 
+pub mod block_proof;
 mod bytes;
 mod diff;
 pub mod node;
+pub mod proof;
 mod read;
 mod update;
 mod view;

@@ -58,11 +58,15 @@ fn folder_root_of(top: Option<NodeHash>) -> FolderRoot {
     FolderRoot::from_bytes(keyed(Domain::Directory, &[&top]))
 }
 
-/// Reads the root's node.
+/// What is under `root`: the tops of the two tries and how many leaves there are. The root of
+/// nothing needs no node.
 ///
 /// # Errors
 /// [`ReadError`].
 pub fn root_of<S: TreeRead>(tree: &S, root: &RootHash) -> Read<Root, S> {
+    if *root == RootHash::empty() {
+        return Ok(Root::default());
+    }
     let hash = root.node();
     match &*load(tree, &hash)? {
         Node::Root(root) => Ok(root.clone()),
@@ -70,12 +74,9 @@ pub fn root_of<S: TreeRead>(tree: &S, root: &RootHash) -> Read<Root, S> {
     }
 }
 
-/// The root's node; of no root, and of the root of nothing, without asking the store.
+/// The same for a vault that may not have a root yet.
 pub(super) fn top_of<S: TreeRead>(tree: &S, root: Option<&RootHash>) -> Read<Root, S> {
-    match root {
-        Some(root) if *root != RootHash::empty() => root_of(tree, root),
-        Some(_) | None => Ok(Root::default()),
-    }
+    root.map_or_else(|| Ok(Root::default()), |root| root_of(tree, root))
 }
 
 pub(super) fn load<S: TreeRead>(tree: &S, hash: &NodeHash) -> Read<Arc<Node>, S> {

@@ -30,7 +30,7 @@ pub use message::{
 use crate::id::{NoteId, RootHash, Tag};
 use crate::merkle::diff::{Differences, Side};
 use crate::merkle::node::{KEY_DIGITS, Key, Root};
-use crate::merkle::read::{ReadError, child, top_of};
+use crate::merkle::read::{ReadError, child, root_of};
 use crate::merkle::{Difference, Place, Sighting, TreeRead};
 use compare::{Finding, compare, leaf_of};
 use show::Shown;
@@ -146,7 +146,7 @@ impl Walk {
             return Err(WalkError::TooManyRequests(self.requests));
         }
         self.requests += 1;
-        let root = top_of(tree, Some(&self.mine))?;
+        let root = root_of(tree, &self.mine)?;
         let mut shown = Shown::new(tree, &root);
         let mut level = Vec::new();
         while (level.is_empty() || shown.bytes() < self.limits.message_bytes)
@@ -190,7 +190,7 @@ impl Walk {
         let asked: BTreeSet<Position> = self.asked.drain(..).collect();
         let items: BTreeMap<&Position, &Content> =
             items.iter().map(|item| (&item.at, &item.content)).collect();
-        let top = top_of(tree, Some(&self.mine))?;
+        let top = root_of(tree, &self.mine)?;
         for (&at, &content) in &items {
             if !is_expected(at, &asked, &items) {
                 return Err(Broken::Unasked.into());

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "the costs are for people to read")]
 
 mod cost;
+mod proof;
 mod tree;
 mod walk;
 mod world;

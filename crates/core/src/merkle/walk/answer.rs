@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::id::RootHash;
 use crate::merkle::TreeRead;
-use crate::merkle::read::top_of;
+use crate::merkle::read::root_of;
 use crate::merkle::view::View;
 use crate::merkle::walk::compare::{Finding, compare};
 use crate::merkle::walk::message::{Content, ITEMS_MAX, Item, Position, Summary};
@@ -38,7 +38,7 @@ pub fn answer<S: TreeRead>(
         let covered = ask.items.len();
         return Ok(WalkAnswer::Contents { root: root_hash, covered, items: Vec::new() });
     }
-    let top = top_of(tree, Some(&root_hash))?;
+    let top = root_of(tree, &root_hash)?;
     let mut answering = Answering {
         tree,
         asked: ask.items.iter().map(|item| &item.at).collect(),
