@@ -1,0 +1,446 @@
+//! Devices and a server as bare stores: rounds, merges, copies and wrong clocks, without a disk.
+
+use std::sync::Arc;
+
+use crucible_core::hash::ContentHash;
+use crucible_core::id::{DeviceId, NoteId, ReplicaId, UserId, VaultId, VersionId};
+use crucible_core::merkle::diff;
+use crucible_core::vault_path::VaultPath;
+use crucible_core::version::Kind;
+use crucible_proto::message::{self, Answer, Cursor, Round};
+use crucible_store::server_repo::{Origin, ServerRepo};
+use crucible_sync::ask::{self, Asking};
+use crucible_sync::mint::{self, Change, Found, Minter};
+use crucible_sync::policy::Policies;
+use crucible_sync::replica::{ReplicaBatch, ReplicaMeta, ReplicaStore};
+use crucible_sync::repo::Repo;
+use crucible_sync::serve::{Access, serve};
+use crucible_sync::staged::{Staged, Tree};
+use crucible_sync::unpack::UnpackError;
+use crucible_testkit::memory_store::MemoryStore;
+
+const VAULT: VaultId = VaultId::from_bytes([7; 16]);
+
+struct Server {
+    store: MemoryStore,
+    now_ms: u64,
+    requests: u64,
+    bytes: u64,
+}
+
+impl Server {
+    fn new() -> Self {
+        Self { store: MemoryStore::server(), now_ms: 1_000_000, requests: 0, bytes: 0 }
+    }
+
+    /// Answers over the wire format, as a real one does.
+    fn round(&mut self, round: &Round) -> Answer {
+        let body = message::body(round);
+        self.requests += 1;
+        let round = message::parse(&body).unwrap();
+        let served = serve(&self.store, VAULT, round, self.now_ms, Access::Write).unwrap();
+        if !served.batch.is_empty() {
+            self.store.commit_from(&served.batch, &origin()).unwrap();
+        }
+        let answer = message::body(&served.answer);
+        self.bytes += (body.len() + answer.len()) as u64;
+        message::parse(&answer).unwrap()
+    }
+}
+
+struct Device {
+    store: MemoryStore,
+    now_ms: u64,
+}
+
+impl Device {
+    fn new(number: u8) -> Self {
+        let meta = ReplicaMeta {
+            vault: VAULT,
+            replica: ReplicaId::from_bytes([number; 16]),
+            counter: 0,
+            acked_counter: 0,
+            ticks: 0,
+            clock_correction_ms: 0,
+            common_root: None,
+            pulled: None,
+            conflicts_seen: 0,
+            rounds: 0,
+            names: 0,
+            joined: false,
+        };
+        Self { store: MemoryStore::device(meta), now_ms: 1_000_000 + u64::from(number) }
+    }
+
+    fn commit(&mut self, change: Change, text: Option<&str>) -> VersionId {
+        self.now_ms += 1;
+        self.commit_all(&[(change, text)])[0]
+    }
+
+    /// Several changes found by one scan.
+    fn commit_all(&mut self, changes: &[(Change, Option<&str>)]) -> Vec<VersionId> {
+        let mut meta = self.store.meta().unwrap();
+        let store = self.store.clone();
+        let mut staged = Staged::new(&store);
+        let mut minter = Minter::new(&mut meta, self.now_ms);
+        let mut unsent = Vec::new();
+        for (change, text) in changes {
+            if let Some(text) = text {
+                let bytes: Arc<[u8]> = text.as_bytes().into();
+                staged.put_new_content(ContentHash::of_text(text), bytes, None).unwrap();
+            }
+            unsent.push(minter.mint(&mut staged, change).unwrap());
+        }
+        let repo = staged.finish().unwrap();
+        let ids = unsent.clone();
+        let batch = ReplicaBatch { repo, meta: Some(meta), unsent, ..ReplicaBatch::default() };
+        ReplicaStore::commit(&mut self.store, &batch).unwrap();
+        ids
+    }
+
+    fn create(&mut self, path: &str, text: &str) -> VersionId {
+        self.commit(Change::Created { path: p(path), found: found(text) }, Some(text))
+    }
+
+    fn note(&self, path: &str) -> NoteId {
+        NoteId::derive(&VAULT, &p(path), 0)
+    }
+
+    fn head(&self, path: &str) -> VersionId {
+        let heads = self.store.heads(&self.note(path)).unwrap();
+        assert_eq!(heads.len(), 1, "{path} has one head");
+        heads[0]
+    }
+
+    fn edit(&mut self, path: &str, text: &str) -> VersionId {
+        let base = self.head(path);
+        self.commit(Change::Edited { base, path: None, found: found(text) }, Some(text))
+    }
+
+    fn moved(&self, path: &str, to: &str) -> (Change, Option<&'static str>) {
+        (Change::Moved { base: self.head(path), path: p(to) }, None)
+    }
+
+    fn delete(&mut self, path: &str) -> VersionId {
+        let base = self.head(path);
+        self.commit(Change::Deleted { base }, None)
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        let version = self.store.version(&self.head(path)).unwrap().unwrap();
+        let bytes = self.store.content(&version.live()?.content).unwrap().unwrap();
+        Some(String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    fn path(&self, born: &str) -> Option<String> {
+        let version = self.store.version(&self.head(born)).unwrap().unwrap();
+        version.path().map(ToString::to_string)
+    }
+
+    /// Rounds until both sides are in step; how many requests that took.
+    fn sync(&mut self, server: &mut Server) -> u64 {
+        let before = server.requests;
+        let mut asking = Asking::default();
+        for _ in 0..10 {
+            let request = ask::request(&self.store, &asking).unwrap();
+            let done = match server.round(&request.round) {
+                Answer::Done(done) => done,
+                Answer::Unresolved => {
+                    asking.whole = true;
+                    continue;
+                }
+                Answer::UnknownRoot { .. } => {
+                    self.walk(server);
+                    continue;
+                }
+                Answer::ClockAhead { now_ms } => {
+                    self.remint(|meta| {
+                        meta.clock_correction_ms = now_ms as i64 - 9_000_000_000;
+                    });
+                    continue;
+                }
+                Answer::Cloned { .. } => {
+                    self.remint(|meta| {
+                        mint::start_over(meta, ReplicaId::from_bytes([99; 16]));
+                    });
+                    continue;
+                }
+                other => panic!("{other:?}"),
+            };
+            if self.absorb(&request, *done, &mut asking) {
+                return server.requests - before;
+            }
+        }
+        panic!("not in step after ten requests");
+    }
+
+    fn absorb(&mut self, request: &ask::Request, done: message::Done, asking: &mut Asking) -> bool {
+        let next = done.next;
+        let absorbed = ask::absorb(&self.store, request, done, &Policies::default());
+        let absorbed = match absorbed {
+            Ok(absorbed) => absorbed,
+            Err(UnpackError::Unresolved) => {
+                asking.whole = true;
+                return false;
+            }
+            Err(other) => panic!("{other}"),
+        };
+        ReplicaStore::commit(&mut self.store, &absorbed.batch).unwrap();
+        asking.cursor = next.map(|Cursor { after }| Cursor { after });
+        absorbed.in_step && self.store.unsent().unwrap().is_empty()
+    }
+
+    /// Both trees side by side, in place of the wire's walk.
+    fn walk(&mut self, server: &mut Server) {
+        let (mine, theirs) = (self.store.root().unwrap(), server.store.root().unwrap());
+        let (store, other) = (self.store.clone(), server.store.clone());
+        let differing = diff(&Tree(&store), mine.as_ref(), &Tree(&other), theirs.as_ref()).unwrap();
+        let mut asking = Asking::default();
+        let request = ask::request_for(&self.store, &asking, &differing).unwrap();
+        let Answer::Done(done) = server.round(&request.round) else { panic!("no answer") };
+        self.absorb(&request, *done, &mut asking);
+    }
+
+    fn remint(&mut self, change: impl Fn(&mut ReplicaMeta)) {
+        let mut meta = self.store.meta().unwrap();
+        change(&mut meta);
+        let store = self.store.clone();
+        let unsent = store.unsent().unwrap();
+        let mut staged = Staged::new(&store);
+        let now_ms = 9_000_000_000;
+        let reminted = mint::remint(&mut staged, &mut meta, now_ms, &unsent).unwrap();
+        let repo = staged.finish().unwrap();
+        let unsent = reminted.into_values().collect();
+        let batch = ReplicaBatch { repo, meta: Some(meta), unsent, ..ReplicaBatch::default() };
+        ReplicaStore::commit(&mut self.store, &batch).unwrap();
+    }
+}
+
+fn origin() -> Origin {
+    Origin {
+        user: UserId::from_bytes([1; 16]),
+        device: DeviceId::from_bytes([1; 32]),
+        received_ms: 0,
+        address: String::new(),
+    }
+}
+
+fn p(path: &str) -> VaultPath {
+    VaultPath::new(path).unwrap()
+}
+
+fn found(text: &str) -> Found {
+    let content = ContentHash::of_text(text);
+    Found { kind: Kind::Note, content, bytes: text.len() as u64 }
+}
+
+fn pair() -> (Server, Device, Device) {
+    (Server::new(), Device::new(1), Device::new(2))
+}
+
+#[test]
+fn an_edit_reaches_the_other_device_in_one_request_each() {
+    let (mut server, mut a, mut b) = pair();
+    a.create("a.md", "one\n");
+    assert_eq!(a.sync(&mut server), 1);
+    assert_eq!(b.sync(&mut server), 1);
+    assert_eq!(b.text("a.md").as_deref(), Some("one\n"));
+    a.edit("a.md", "one\ntwo\n");
+    assert_eq!(a.sync(&mut server), 1);
+    assert_eq!(b.sync(&mut server), 1);
+    assert_eq!(b.text("a.md").as_deref(), Some("one\ntwo\n"));
+    assert_eq!(a.store.root().unwrap(), b.store.root().unwrap());
+    assert_eq!(b.sync(&mut server), 1, "nothing to do is one request");
+}
+
+#[test]
+fn edits_apart_come_together_with_every_word_of_both() {
+    let (mut server, mut a, mut b) = pair();
+    a.create("a.md", "# Title\n\nOne sentence here.\n\nAnother there.\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    a.edit("a.md", "# Title\n\nOne long sentence here.\n\nAnother there.\n");
+    b.edit("a.md", "# Title\n\nOne sentence here.\n\nAnother one there.\n");
+    assert_eq!(a.sync(&mut server), 1);
+    assert_eq!(b.sync(&mut server), 1);
+    assert_eq!(a.sync(&mut server), 1);
+    let merged = "# Title\n\nOne long sentence here.\n\nAnother one there.\n";
+    assert_eq!(a.text("a.md").as_deref(), Some(merged));
+    assert_eq!(b.text("a.md").as_deref(), Some(merged));
+    assert_eq!(a.store.root().unwrap(), server.store.root().unwrap());
+    assert!(a.store.open_conflicts(9).unwrap().is_empty());
+}
+
+#[test]
+fn overlapping_edits_leave_the_loser_in_a_record_on_both_devices() {
+    let (mut server, mut a, mut b) = pair();
+    a.create("a.md", "The sky is blue.\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    a.edit("a.md", "The sky is green.\n");
+    b.now_ms += 50;
+    b.edit("a.md", "The sky is red.\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    a.sync(&mut server);
+    assert_eq!(a.text("a.md").as_deref(), Some("The sky is red.\n"));
+    assert_eq!(b.text("a.md"), a.text("a.md"));
+    for device in [&a, &b] {
+        let open = device.store.open_conflicts(9).unwrap();
+        assert_eq!(open.len(), 1);
+        let crucible_core::conflict::Clash::Body(hunk) = &open[0].clash else { panic!() };
+        assert!(hunk.loser.contains("green"), "{hunk:?}");
+    }
+}
+
+#[test]
+fn a_deletion_spreads_and_an_edit_apart_beats_it() {
+    let (mut server, mut a, mut b) = pair();
+    a.create("gone.md", "x\n");
+    a.create("kept.md", "y\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    a.delete("gone.md");
+    a.delete("kept.md");
+    b.edit("kept.md", "y edited\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    a.sync(&mut server);
+    for device in [&a, &b] {
+        assert_eq!(device.text("gone.md"), None);
+        assert_eq!(device.text("kept.md").as_deref(), Some("y edited\n"));
+    }
+    assert_eq!(a.store.root().unwrap(), b.store.root().unwrap());
+    a.create("gone.md", "born again\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    assert_eq!(b.text("gone.md").as_deref(), Some("born again\n"));
+}
+
+#[test]
+fn a_renamed_folder_travels_as_one_record_in_one_request_both_ways() {
+    let (mut server, mut a, mut b) = pair();
+    for i in 0..300 {
+        a.create(&format!("old/sub/n{i:03}.md"), &format!("note {i}\n"));
+    }
+    a.create("other.md", "z\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    let path = |folder: &str, i| format!("{folder}/sub/n{i:03}.md");
+    let moves: Vec<_> = (0..300).map(|i| a.moved(&path("old", i), &path("new", i))).collect();
+    a.commit_all(&moves);
+    let before = server.bytes;
+    assert_eq!(a.sync(&mut server), 1);
+    assert!(server.bytes - before < 600, "{} bytes up", server.bytes - before);
+    let before = server.bytes;
+    assert_eq!(b.sync(&mut server), 1);
+    assert!(server.bytes - before < 600, "{} bytes down", server.bytes - before);
+    assert_eq!(b.path("old/sub/n123.md").as_deref(), Some("new/sub/n123.md"));
+    assert_eq!(a.store.root().unwrap(), b.store.root().unwrap());
+}
+
+#[test]
+fn a_lost_answer_changes_nothing() {
+    let (mut server, mut a, mut b) = pair();
+    a.create("a.md", "one\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    a.edit("a.md", "one two\n");
+    let request = ask::request(&a.store, &Asking::default()).unwrap();
+    server.round(&request.round);
+    b.edit("a.md", "zero\none\n");
+    b.sync(&mut server);
+    a.sync(&mut server);
+    b.sync(&mut server);
+    assert_eq!(a.text("a.md").as_deref(), Some("zero\none two\n"));
+    assert_eq!(b.text("a.md"), a.text("a.md"));
+    assert_eq!(a.store.root().unwrap(), b.store.root().unwrap());
+}
+
+#[test]
+fn two_filled_folders_meet_with_both_texts_kept() {
+    let (mut server, mut a, mut b) = pair();
+    a.create("same.md", "equal\n");
+    b.create("same.md", "equal\n");
+    a.create("daily.md", "# Day\n\nfrom a\n");
+    b.create("daily.md", "# Day\n\nfrom b\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    a.sync(&mut server);
+    let daily = a.text("daily.md").unwrap();
+    assert!(daily.contains("from a") && daily.contains("from b"), "{daily}");
+    assert_eq!(daily.matches("# Day").count(), 1, "{daily}");
+    assert_eq!(b.text("daily.md").as_deref(), Some(&*daily));
+    assert_eq!(a.text("same.md").as_deref(), Some("equal\n"));
+    assert_eq!(a.store.root().unwrap(), b.store.root().unwrap());
+}
+
+#[test]
+fn a_server_from_an_old_backup_gets_back_what_it_forgot() {
+    let (mut server, mut a, mut b) = pair();
+    a.create("a.md", "one\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    let backup = server.store.clone();
+    a.edit("a.md", "one\ntwo\n");
+    a.create("new.md", "fresh\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    server.store = backup;
+    a.sync(&mut server);
+    assert_eq!(server.store.root().unwrap(), a.store.root().unwrap());
+    b.edit("a.md", "one\ntwo\nthree\n");
+    b.sync(&mut server);
+    a.sync(&mut server);
+    assert_eq!(a.text("a.md").as_deref(), Some("one\ntwo\nthree\n"));
+    assert_eq!(a.text("new.md").as_deref(), Some("fresh\n"));
+    assert!(a.store.open_conflicts(9).unwrap().is_empty());
+}
+
+#[test]
+fn a_copied_folder_finds_out_and_loses_nothing() {
+    let (mut server, mut a, _) = pair();
+    a.create("a.md", "one\n");
+    a.sync(&mut server);
+    let mut copy = Device { store: a.store.clone(), now_ms: 1_500_000 };
+    a.edit("a.md", "one\nfrom a\n");
+    copy.edit("a.md", "from the copy\none\n");
+    a.sync(&mut server);
+    copy.sync(&mut server);
+    a.sync(&mut server);
+    assert_eq!(a.text("a.md").as_deref(), Some("from the copy\none\nfrom a\n"));
+    assert_eq!(copy.text("a.md"), a.text("a.md"));
+    assert_ne!(copy.store.meta().unwrap().replica, a.store.meta().unwrap().replica);
+}
+
+#[test]
+fn a_clock_an_hour_ahead_is_corrected_before_anybody_sees_its_stamps() {
+    let (mut server, mut a, mut b) = pair();
+    a.create("a.md", "one\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    a.now_ms = 9_000_000_000;
+    a.edit("a.md", "one from the future\n");
+    b.edit("a.md", "one from the present\n");
+    a.sync(&mut server);
+    b.sync(&mut server);
+    a.sync(&mut server);
+    let newest = a.store.version(&a.head("a.md")).unwrap().unwrap().stamp;
+    assert!(newest.ms() < 2_000_000, "{newest}");
+    assert_eq!(a.text("a.md"), b.text("a.md"));
+}
+
+#[test]
+fn a_first_sync_of_many_notes_goes_in_pages_and_comes_out_whole() {
+    let (mut server, mut a, mut b) = pair();
+    let texts: Vec<String> = (0..5_000).map(|i| format!("note number {i}\n")).collect();
+    let create = |(i, text): (usize, &'static str)| {
+        (Change::Created { path: p(&format!("n{i}.md")), found: found(text) }, Some(text))
+    };
+    let changes: Vec<_> = texts.leak().iter().map(|text| &**text).enumerate().map(create).collect();
+    a.commit_all(&changes);
+    assert_eq!(a.sync(&mut server), 2);
+    assert_eq!(b.sync(&mut server), 2);
+    assert_eq!(b.text("n4999.md").as_deref(), Some("note number 4999\n"));
+    assert_eq!(a.store.root().unwrap(), b.store.root().unwrap());
+}
