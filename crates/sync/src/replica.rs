@@ -141,7 +141,10 @@ pub struct ReplicaBatch {
     pub files: Vec<FileRow>,
     /// Disk paths that hold nothing any more.
     pub files_gone: Vec<VaultPath>,
-    /// Notes whose file now is as their heads want it.
+    /// Notes whose file has to be looked at again though their heads stay (a missing file that is
+    /// to come back).
+    pub unsettled: Vec<NoteId>,
+    /// Notes whose file now is as their heads want it; wins over becoming unsettled by `repo`.
     pub settled: Vec<NoteId>,
     /// Intentions; one a disk path.
     pub placing: Vec<Placing>,

@@ -394,7 +394,8 @@ impl MemoryStore {
         }
         add_then_remove(&mut self.unsent, batch.unsent.iter(), &batch.acked);
         let changed = batch.repo.heads.iter().map(|(note, _)| note);
-        add_then_remove(&mut self.unsettled, changed, &batch.settled);
+        add_then_remove(&mut self.unsettled, changed, &[]);
+        add_then_remove(&mut self.unsettled, batch.unsettled.iter(), &batch.settled);
         add_then_remove(&mut self.closed_unsent, batch.closed_unsent.iter(), &batch.closed_acked);
         for path in &batch.files_gone {
             self.forget_file(path);
