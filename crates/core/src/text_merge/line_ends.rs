@@ -68,7 +68,8 @@ impl LineEnds {
             let Range { start, end } = hunk.range();
             let over = end.saturating_sub(len);
             if over > 0 && hunk.kept == Kept::Winner {
-                hunk.winner.truncate(hunk.winner.len() - over);
+                // A hunk of nothing at the very end lies behind the line end, not over it.
+                hunk.winner.truncate(hunk.winner.len().saturating_sub(over));
             }
             hunk.at = start.min(len) as u64;
             hunk.len = end.min(len) as u64 - hunk.at;

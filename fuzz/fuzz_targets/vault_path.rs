@@ -1,0 +1,8 @@
+//! See `bodies::vault_path`.
+#![no_main]
+
+#[path = "../bodies.rs"]
+#[allow(dead_code)]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::vault_path(bytes));
