@@ -84,7 +84,16 @@ impl VaultPath {
     /// # Errors
     /// [`PathError`] when the longer path breaks a rule.
     pub fn join(&self, name: &str) -> Result<Self, PathError> {
-        Self::new(&format!("{}/{name}", self.0))
+        // Only what is new is checked: a walk over a deep vault joins once for every note.
+        let path = format!("{}/{name}", self.0);
+        if path.len() > PATH_BYTES_MAX {
+            return Err(PathError::TooLong);
+        }
+        name.split('/').try_for_each(check_component)?;
+        if path.split('/').count() > PATH_DEPTH_MAX {
+            return Err(PathError::TooDeep);
+        }
+        Ok(Self(path.into()))
     }
 
     /// This path with another last component.
@@ -261,6 +270,18 @@ mod tests {
         }
         assert_eq!(VaultPath::new(&"x".repeat(256)), Err(PathError::TooLong));
         assert_eq!(VaultPath::new(&vec!["x"; 97].join("/")), Err(PathError::TooDeep));
+    }
+
+    #[test]
+    fn a_joined_path_keeps_the_rules_of_a_whole_one() {
+        let deep = VaultPath::new(&vec!["x"; 96].join("/")).unwrap();
+        let long = VaultPath::new(&vec!["x".repeat(255); 8].join("/")).unwrap();
+        let short = VaultPath::new("a").unwrap();
+        for folder in [&deep, &long, &short] {
+            for name in ["b", "", "..", ".git", "b/c", "b//c", "/", "b/.crucible"] {
+                assert_eq!(folder.join(name), VaultPath::new(&format!("{folder}/{name}")));
+            }
+        }
     }
 
     #[test]

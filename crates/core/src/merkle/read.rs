@@ -99,13 +99,14 @@ pub struct Found {
 pub fn lookup<S: TreeRead>(tree: &S, root: &RootHash, path: &VaultPath) -> Read<Found, S> {
     let top = folder_top(tree, root_of(tree, root)?.live, path.parent().as_ref())?;
     let mut found = Found::default();
-    for entry in entries_of(tree, top, &Key::of_name(path.name()))? {
+    let bucket = bucket_of(tree, top, &Key::of_name(path.name()))?;
+    for entry in entries_of(bucket.as_deref()) {
         match entry {
-            Entry::Dir { name, top } if *name == *path.name() => {
-                found.folder = Some(folder_root_of(Some(top)));
+            Entry::Dir { name, top } if **name == *path.name() => {
+                found.folder = Some(folder_root_of(Some(*top)));
             }
-            Entry::Note { name, note, leaf } if *name == *path.name() => {
-                found.notes.push((note, leaf));
+            Entry::Note { name, note, leaf } if **name == *path.name() => {
+                found.notes.push((*note, *leaf));
             }
             Entry::Dir { .. } | Entry::Note { .. } | Entry::Gone { .. } => {}
         }
@@ -123,9 +124,9 @@ pub fn lookup_tombstone<S: TreeRead>(
     note: &NoteId,
 ) -> Read<Option<LeafHash>, S> {
     let top = root_of(tree, root)?.tombstones;
-    let entries = entries_of(tree, top, &Key::of_tombstone(note))?;
-    Ok(entries.into_iter().find_map(|entry| match entry {
-        Entry::Gone { note: gone, leaf } if gone == *note => Some(leaf),
+    let bucket = bucket_of(tree, top, &Key::of_tombstone(note))?;
+    Ok(entries_of(bucket.as_deref()).iter().find_map(|entry| match entry {
+        Entry::Gone { note: gone, leaf } if gone == note => Some(*leaf),
         Entry::Gone { .. } | Entry::Dir { .. } | Entry::Note { .. } => None,
     }))
 }
@@ -150,27 +151,48 @@ pub(super) fn folder_top<S: TreeRead>(
 ) -> Read<Option<NodeHash>, S> {
     let mut top = live;
     for component in folder.iter().flat_map(|folder| folder.components()) {
-        let entries = entries_of(tree, top, &Key::of_name(component))?;
-        top = entries.into_iter().find_map(|entry| match entry {
-            Entry::Dir { name, top } if *name == *component => Some(top),
-            Entry::Dir { .. } | Entry::Note { .. } | Entry::Gone { .. } => None,
-        });
+        top = dir_top(tree, top, component)?;
     }
     Ok(top)
 }
 
-/// The bucket that `key` leads to, empty if it leads nowhere.
-fn entries_of<S: TreeRead>(tree: &S, top: Option<NodeHash>, key: &Key) -> Read<Vec<Entry>, S> {
+/// The top node of the folder `name` in the trie under `top`.
+pub(super) fn dir_top<S: TreeRead>(
+    tree: &S,
+    top: Option<NodeHash>,
+    name: &str,
+) -> Read<Option<NodeHash>, S> {
+    let bucket = bucket_of(tree, top, &Key::of_name(name))?;
+    Ok(entries_of(bucket.as_deref()).iter().find_map(|entry| match entry {
+        Entry::Dir { name: dir, top } if **dir == *name => Some(*top),
+        Entry::Dir { .. } | Entry::Note { .. } | Entry::Gone { .. } => None,
+    }))
+}
+
+/// The bucket that `key` leads to, if it leads anywhere.
+fn bucket_of<S: TreeRead>(
+    tree: &S,
+    top: Option<NodeHash>,
+    key: &Key,
+) -> Read<Option<Arc<Node>>, S> {
     let mut next = top;
     for depth in 0..=KEY_DIGITS {
-        let Some(hash) = next else { return Ok(Vec::new()) };
-        match &*load(tree, &hash)? {
+        let Some(hash) = next else { return Ok(None) };
+        let node = load(tree, &hash)?;
+        match &*node {
             Node::Branch(children) if depth < KEY_DIGITS => next = children[key.digit(depth)],
-            Node::Bucket(entries) => return Ok(entries.clone()),
+            Node::Bucket(_) => return Ok(Some(node)),
             Node::Branch(_) | Node::Root(_) => return Err(ReadError::Misplaced(hash)),
         }
     }
-    Ok(Vec::new())
+    Ok(None)
+}
+
+fn entries_of(bucket: Option<&Node>) -> &[Entry] {
+    match bucket {
+        Some(Node::Bucket(entries)) => entries,
+        Some(Node::Branch(_) | Node::Root(_)) | None => &[],
+    }
 }
 
 /// All live leaves below `folder` (`None`: of the vault), in the order of the trie.

@@ -4,13 +4,15 @@
 //! from deeper down is the bucket of those of its entries that belong there, with the hash that
 //! a node of these entries would have.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::id::{NodeHash, Tag};
 use crate::limits::FANOUT;
 use crate::merkle::TreeRead;
 use crate::merkle::node::{Entry, KEY_DIGITS, Node, Root};
-use crate::merkle::read::{Leaves, Read, ReadError, folder_top, load};
+use crate::merkle::read::{Leaves, Read, ReadError, dir_top, load};
 use crate::vault_path::VaultPath;
 
 /// What is at a position.
@@ -33,24 +35,6 @@ impl View {
             Node::Root(_) => Err(ReadError::Misplaced(hash)),
             Node::Branch(_) | Node::Bucket(_) => Ok(Self::Stored(hash, node)),
         }
-    }
-
-    /// What is at `digits` of the trie of `folder`, or of the tombstones.
-    pub(super) fn at<S: TreeRead>(
-        tree: &S,
-        root: &Root,
-        area: &Area,
-        digits: &[u8],
-    ) -> Read<Self, S> {
-        let top = match area {
-            Area::Tombstones => root.tombstones,
-            Area::Folder(folder) => folder_top(tree, root.live, folder.as_ref())?,
-        };
-        let mut view = Self::top(tree, top)?;
-        for (depth, &digit) in digits.iter().enumerate() {
-            view = view.child(tree, depth, usize::from(digit))?;
-        }
-        Ok(view)
     }
 
     /// The child at `digit` of this view at `depth`.
@@ -164,6 +148,50 @@ impl View {
             Self::Stored(hash, _) => ReadError::Misplaced(*hash),
             Self::Absent | Self::Part(_) => unreachable!("only a stored node is a branch"),
         }
+    }
+}
+
+/// Finds views, and remembers the way to the folders it has been to.
+pub(super) struct Finder<'t, S> {
+    tree: &'t S,
+    root: &'t Root,
+    tops: RefCell<HashMap<VaultPath, Option<NodeHash>>>,
+}
+
+impl<'t, S: TreeRead> Finder<'t, S> {
+    pub(super) fn new(tree: &'t S, root: &'t Root) -> Self {
+        Self { tree, root, tops: RefCell::default() }
+    }
+
+    pub(super) fn tree(&self) -> &'t S {
+        self.tree
+    }
+
+    /// What is at `digits` of the trie of `area`.
+    pub(super) fn view(&self, area: &Area, digits: &[u8]) -> Read<View, S> {
+        let top = match area {
+            Area::Tombstones => self.root.tombstones,
+            Area::Folder(None) => self.root.live,
+            Area::Folder(Some(folder)) => self.folder(folder)?,
+        };
+        let mut view = View::top(self.tree, top)?;
+        for (depth, &digit) in digits.iter().enumerate() {
+            view = view.child(self.tree, depth, usize::from(digit))?;
+        }
+        Ok(view)
+    }
+
+    fn folder(&self, folder: &VaultPath) -> Read<Option<NodeHash>, S> {
+        if let Some(top) = self.tops.borrow().get(folder) {
+            return Ok(*top);
+        }
+        let above = match folder.parent() {
+            Some(parent) => self.folder(&parent)?,
+            None => self.root.live,
+        };
+        let top = dir_top(self.tree, above, folder.name())?;
+        self.tops.borrow_mut().insert(folder.clone(), top);
+        Ok(top)
     }
 }
 

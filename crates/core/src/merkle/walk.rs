@@ -29,8 +29,9 @@ pub use message::{
 
 use crate::id::{NoteId, RootHash, Tag};
 use crate::merkle::diff::{Differences, Side};
-use crate::merkle::node::{KEY_DIGITS, Key, Root};
+use crate::merkle::node::{KEY_DIGITS, Key};
 use crate::merkle::read::{ReadError, child, root_of};
+use crate::merkle::view::Finder;
 use crate::merkle::{Difference, Place, Sighting, TreeRead};
 use compare::{Finding, compare, leaf_of};
 use show::Shown;
@@ -191,11 +192,11 @@ impl Walk {
         let items: BTreeMap<&Position, &Content> =
             items.iter().map(|item| (&item.at, &item.content)).collect();
         let top = root_of(tree, &self.mine)?;
+        let mut reading = Reading { finder: Finder::new(tree, &top), walk: self, items: &items };
         for (&at, &content) in &items {
             if !is_expected(at, &asked, &items) {
                 return Err(Broken::Unasked.into());
             }
-            let mut reading = Reading { tree, top: &top, walk: self, items: &items };
             reading.item(at, content)?;
         }
         Ok(())
@@ -266,16 +267,15 @@ fn announces(content: &Content, at: &Position, name: Option<&str>) -> bool {
 
 /// An answer being taken in.
 struct Reading<'r, S> {
-    tree: &'r S,
-    top: &'r Root,
+    finder: Finder<'r, S>,
     walk: &'r mut Walk,
     items: &'r BTreeMap<&'r Position, &'r Content>,
 }
 
 impl<S: TreeRead> Reading<'_, S> {
     fn item(&mut self, at: &Position, content: &Content) -> Result<(), WalkError<S::Error>> {
-        let view = Shown::new(self.tree, self.top).view(at)?;
-        for finding in compare(self.tree, at, &view, content)? {
+        let view = self.finder.view(&at.area, &at.digits)?;
+        for finding in compare(self.finder.tree(), at, &view, content)? {
             match finding {
                 Finding::Deeper(below) => {
                     if !self.items.contains_key(&below) {
@@ -302,8 +302,8 @@ impl<S: TreeRead> Reading<'_, S> {
     }
 
     fn mine_only(&mut self, below: &Position) -> Result<(), WalkError<S::Error>> {
-        let view = Shown::new(self.tree, self.top).view(below)?;
-        for leaf in view.leaves(self.tree, &below.area) {
+        let view = self.finder.view(&below.area, &below.digits)?;
+        for leaf in view.leaves(self.finder.tree(), &below.area) {
             let (note, leaf) = leaf?;
             let Sighting { place, tag } = leaf.sighting();
             self.see(Side::Mine, note, place, tag)?;

@@ -8,13 +8,12 @@ use std::collections::BTreeMap;
 use crate::merkle::TreeRead;
 use crate::merkle::node::{Entry, Root};
 use crate::merkle::read::{Read, child};
-use crate::merkle::view::{Area, View};
+use crate::merkle::view::{Area, Finder, View};
 use crate::merkle::walk::message::{Content, Item, Position};
 
 /// The items of a message in the making.
 pub(super) struct Shown<'t, S> {
-    tree: &'t S,
-    root: &'t Root,
+    finder: Finder<'t, S>,
     items: BTreeMap<Position, Content>,
     bytes: usize,
 }
@@ -24,7 +23,7 @@ pub(super) type Level = Vec<(Position, View)>;
 
 impl<'t, S: TreeRead> Shown<'t, S> {
     pub(super) fn new(tree: &'t S, root: &'t Root) -> Self {
-        Self { tree, root, items: BTreeMap::new(), bytes: 0 }
+        Self { finder: Finder::new(tree, root), items: BTreeMap::new(), bytes: 0 }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -36,7 +35,7 @@ impl<'t, S: TreeRead> Shown<'t, S> {
     }
 
     pub(super) fn view(&self, at: &Position) -> Read<View, S> {
-        View::at(self.tree, self.root, &at.area, &at.digits)
+        self.finder.view(&at.area, &at.digits)
     }
 
     /// Shows `content` at `at`; what is there already stays.
@@ -100,14 +99,14 @@ impl<'t, S: TreeRead> Shown<'t, S> {
             for (digit, child) in children.iter().enumerate() {
                 let at = at.child(digit);
                 if child.is_some() {
-                    below.push((at, View::top(self.tree, *child)?));
+                    below.push((at, View::top(self.finder.tree(), *child)?));
                 }
             }
         }
         for entry in view.entries().unwrap_or_default() {
             if let Entry::Dir { name, top } = entry {
                 let at = Position::top(Area::Folder(Some(child(at.area.folder(), name)?)));
-                below.push((at, View::top(self.tree, Some(*top))?));
+                below.push((at, View::top(self.finder.tree(), Some(*top))?));
             }
         }
         Ok(below)
