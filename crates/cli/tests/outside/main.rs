@@ -1,0 +1,29 @@
+//! The real `cru`, judged from outside: only what scripts and people can see is asked here, so
+//! these tests hold whatever the inside looks like. One binary, because linking is what costs.
+//!
+//! Read [`kit`] first: a server, devices, a proxy that cuts, all on the loopback, each with a
+//! home of its own, nothing shared between tests. No test sleeps; each waits for a condition.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its hands as well")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "shown when a test fails")]
+
+mod kit;
+
+mod bytes;
+mod cables;
+mod contract;
+mod copies;
+mod crash;
+mod denied;
+mod disk;
+mod exit_codes;
+mod export;
+mod guard;
+mod history;
+mod http;
+mod in_step;
+mod merge_file;
+mod merging;
+mod names;
+mod pairing;
+mod watching;

@@ -1,0 +1,84 @@
+//! `cru merge-file`, by itself and as git's merge driver.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::kit::{Ran, alone, cru, cru_binary, run};
+
+fn merge(texts: [&str; 3], more: &[&str]) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = cru(folder.path());
+    command.arg("merge-file");
+    for (name, text) in ["base.md", "ours.md", "theirs.md"].into_iter().zip(texts) {
+        fs::write(folder.path().join(name), text).unwrap();
+        command.arg(folder.path().join(name));
+    }
+    run(command.args(more))
+}
+
+#[test]
+fn a_clean_merge_is_printed_and_exits_0() {
+    let ran = merge(["one two three\n", "one 2 three\n", "one two 3\n"], &[]).ok();
+    assert_eq!(ran.text(), "one 2 3\n");
+}
+
+#[test]
+fn a_merge_that_had_to_choose_exits_3_and_json_tells_the_loser() {
+    let texts = ["one two three\n", "one zwei three\n", "one deux three\n"];
+    let plain = merge(texts, &[]).code(3);
+    assert!(["one zwei three\n", "one deux three\n"].contains(&plain.text()), "{}", plain.told());
+    let told = merge(texts, &["--json"]).code(3);
+    assert!(told.text().contains("zwei") && told.text().contains("deux"), "{}", told.told());
+    told.objects();
+}
+
+#[test]
+fn the_order_of_the_sides_does_not_change_a_clean_merge() {
+    let (base, x, y) = ("a\n\nb\n\nc\n", "a1\n\nb\n\nc\n\nd\n", "a\n\nb\n\nc2\n");
+    let (one, other) = (merge([base, x, y], &[]).ok(), merge([base, y, x], &[]).ok());
+    assert_eq!(one.out, other.out);
+    assert_eq!(one.text(), "a1\n\nb\n\nc2\n\nd\n");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = cru(folder.path());
+    let ran = run(command.args(["merge-file", "/nowhere/a.md", "/nowhere/b.md", "/nowhere/c.md"]));
+    ran.code_in(&[1, 2]).says("a.md");
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> Ran {
+    let mut command = Command::new("git");
+    alone(&mut command, folder);
+    for role in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{role}_NAME"), "Ada");
+        command.env(format!("GIT_{role}_EMAIL"), "ada@example.org");
+    }
+    command.arg("-C").arg(folder).args(arguments);
+    run(&mut command)
+}
+
+#[test]
+fn git_uses_it_as_a_merge_driver() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    git(here, &["init", "-q", "-b", "main"]).ok();
+    let driver = format!("'{}' merge-file --git %O %A %B", cru_binary());
+    git(here, &["config", "merge.cru.driver", &driver]).ok();
+    fs::write(here.join(".gitattributes"), "*.md merge=cru\n").unwrap();
+    let commit = |text: &str| {
+        fs::write(here.join("note.md"), text).unwrap();
+        git(here, &["add", "-A"]).ok();
+        git(here, &["commit", "-q", "-m", "change"]).ok();
+    };
+    commit("The fox runs. The dog sleeps. The cat waits.\n");
+    git(here, &["checkout", "-q", "-b", "side"]).ok();
+    commit("The fox runs. The dog sleeps. The cat waits no longer.\n");
+    git(here, &["checkout", "-q", "main"]).ok();
+    commit("The red fox runs. The dog sleeps. The cat waits.\n");
+    git(here, &["merge", "-q", "--no-edit", "side"]).ok();
+    let merged = fs::read_to_string(here.join("note.md")).unwrap();
+    assert_eq!(merged, "The red fox runs. The dog sleeps. The cat waits no longer.\n");
+}

@@ -1,0 +1,70 @@
+//! Join lines: a code works once and for ten minutes, and is all a second device needs.
+
+use crate::kit::{Ran, World, assert_same, settle};
+
+/// The join line in what `cru invite` printed.
+#[track_caller]
+pub fn link_in(ran: &Ran) -> String {
+    let text = ran.text();
+    let begin = text.find("http://").unwrap_or_else(|| panic!("no link\n{}", ran.told()));
+    let rest = &text[begin..];
+    let end = rest.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(rest.len());
+    assert!(rest[..end].contains('#'), "the link has no code\n{}", ran.told());
+    rest[..end].to_owned()
+}
+
+#[test]
+fn an_invitation_is_all_a_second_device_needs() {
+    let (world, [alice]) = World::with_devices();
+    alice.write("a.md", "a\n");
+    alice.sync();
+    let link = link_in(&alice.cru(&["invite"]).ok());
+    let bob = world.device("bob");
+    bob.join_by_code(&link).ok();
+    assert_same(&[&alice, &bob]);
+    bob.write("b.md", "b\n");
+    settle(&[&bob, &alice]);
+    assert_eq!(alice.read("b.md"), "b\n");
+}
+
+#[test]
+fn a_code_works_once() {
+    let (world, [alice]) = World::with_devices();
+    let link = link_in(&alice.cru(&["invite"]).ok());
+    world.device("bob").join_by_code(&link).ok();
+    let mallory = world.device("mallory");
+    mallory.join_by_code(&link).code(12);
+    assert!(mallory.tree().is_empty());
+}
+
+#[test]
+fn a_code_that_nobody_gave_exits_12() {
+    let (world, [alice]) = World::with_devices();
+    alice.sync();
+    let mallory = world.device("mallory");
+    mallory.join_by_code(&format!("{}#AAAA-BBBB-CCCC", world.link("notes"))).code_in(&[2, 12]);
+}
+
+#[test]
+fn a_code_ends_after_ten_minutes() {
+    let (mut world, [alice]) = World::with_devices();
+    let link = link_in(&alice.cru(&["invite"]).ok());
+    world.stop_server();
+    world.start_server_with(11 * 60 * 1000, &[]);
+    world.device("bob").join_by_code(&link).code(12);
+}
+
+#[test]
+fn guessing_codes_is_stopped() {
+    let (world, [alice]) = World::with_devices();
+    alice.sync();
+    let mut refused_for_rate = false;
+    for guess in 0..60 {
+        let mallory = world.device("mallory");
+        let link = format!("{}#{guess:04}-AAAA-BBBB", world.link("notes"));
+        let ran = mallory.join_by_code(&link).code_in(&[1, 2, 12, 13]);
+        let said = ran.err.to_lowercase();
+        refused_for_rate |= ["rate", "too many", "wait", "later"].iter().any(|w| said.contains(w));
+    }
+    assert!(refused_for_rate, "sixty guesses and nobody minded");
+}

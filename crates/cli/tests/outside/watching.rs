@@ -1,0 +1,166 @@
+//! `sync watch`, `up` and `demo`: what runs by itself.
+
+use std::io::{BufRead, BufReader, Lines};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::kit::{Device, World, assert_same, cru, run};
+
+/// A program that prints lines; killed when dropped.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    heard: Vec<String>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Running { child, lines, heard: Vec::new() }
+    }
+
+    /// Waits for a line; the test runner ends a wait that is in vain.
+    #[track_caller]
+    fn wait_for(&mut self, what: impl Fn(&str) -> bool) -> String {
+        loop {
+            let Some(line) = self.lines.next() else {
+                panic!("it ended without the line; it said {:#?}", self.heard);
+            };
+            let line = line.unwrap();
+            self.heard.push(line.clone());
+            if what(&line) {
+                return line;
+            }
+        }
+    }
+
+    fn interrupt(mut self) -> Option<i32> {
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already, and then there is nothing to end.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn watch(device: &Device) -> Running {
+    let mut command = device.command();
+    Running::start(command.arg("-C").arg(&device.dir).args(["sync", "watch", "--json"]))
+}
+
+/// Waits for a round that brought (or took) something.
+fn round(running: &mut Running, field: &str) {
+    running.wait_for(|line| {
+        let said: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+        said[field].as_u64().is_some_and(|count| count > 0)
+    });
+}
+
+#[test]
+fn watch_carries_an_edit_to_a_watching_device() {
+    let (_world, [alice, bob]) = World::with_devices();
+    let (mut here, mut there) = (watch(&alice), watch(&bob));
+    for (running, name) in [(&mut here, "alice"), (&mut there, "bob")] {
+        println!("waiting for the first round of {name}");
+        running.wait_for(|line| line.contains("\"done\""));
+    }
+    alice.write("a.md", "from alice\n");
+    round(&mut here, "pushed");
+    round(&mut there, "pulled");
+    assert_eq!(bob.read("a.md"), "from alice\n");
+    bob.write("a.md", "from alice\nfrom bob\n");
+    round(&mut there, "pushed");
+    round(&mut here, "pulled");
+    assert_eq!(alice.read("a.md"), "from alice\nfrom bob\n");
+    for running in [here, there] {
+        let code = running.interrupt();
+        assert!(matches!(code, Some(0 | 130)), "ended with {code:?}");
+    }
+    assert_same(&[&alice, &bob]);
+}
+
+#[test]
+fn watch_goes_on_when_the_server_was_away() {
+    let (mut world, [alice, bob]) = World::with_devices();
+    let mut here = watch(&alice);
+    here.wait_for(|line| line.contains("\"done\""));
+    world.stop_server();
+    alice.write("a.md", "written while nobody listened\n");
+    world.start_server();
+    round(&mut here, "pushed");
+    bob.sync();
+    assert_eq!(bob.read("a.md"), "written while nobody listened\n");
+}
+
+#[test]
+fn up_prints_a_join_line_and_that_is_all_the_other_device_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let alice = Device::new("alice", at("home-a"), at("a"));
+    alice.write("a.md", "a\n");
+    let mut command = alice.command();
+    command.arg("up").arg(&alice.dir).env("CRU_LISTEN", "127.0.0.1:0");
+    let mut up = Running::start(&mut command);
+    let line = up.wait_for(|line| line.contains("http://") && line.contains('#'));
+    let link = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+    let bob = Device::new("bob", at("home-b"), at("b"));
+    bob.join_by_code(&link).ok();
+    assert_eq!(bob.read("a.md"), "a\n");
+    bob.write("b.md", "b\n");
+    bob.sync();
+    let code = up.interrupt();
+    assert!(matches!(code, Some(0 | 130)), "ended with {code:?}");
+}
+
+#[test]
+fn serve_prints_a_join_line_for_the_first_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, home) = (folder.path().join("data"), folder.path().join("home"));
+    let mut command = cru(&home);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
+    let mut serve = Running::start(&mut command);
+    let line = serve.wait_for(|line| line.contains("http://") && line.contains('#'));
+    let link = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+    let alice = Device::new("alice", folder.path().join("home-a"), folder.path().join("a"));
+    alice.write("a.md", "a\n");
+    alice.join_by_code(&link).ok();
+    alice.sync();
+}
+
+fn demo(arguments: &[&Path]) {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = cru(home.path());
+    command.arg("demo").args(arguments);
+    let ran = run(&mut command).ok();
+    for part in ["conflict", "root"] {
+        assert!(ran.text().to_lowercase().contains(part), "{part}\n{}", ran.told());
+    }
+}
+
+#[test]
+fn the_demo_runs_by_itself_on_the_sample_vault() {
+    demo(&[]);
+}
+
+#[test]
+fn the_demo_leaves_the_folder_it_is_shown_on_alone() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/vault");
+    let eye =
+        |folder: &Path| Device::new("eye", folder.join("../eye"), folder.to_path_buf()).tree();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("vault");
+    let copied = Command::new("cp").arg("-a").arg(&sample).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    let before = eye(&copy);
+    demo(&[&copy]);
+    assert_eq!(eye(&copy), before, "the demo changed the folder");
+    assert!(!copy.join(".crucible").exists());
+}
