@@ -144,21 +144,24 @@ impl RealFs {
             true => format!("{one}-displaced"),
             false => join(parent(one), &format!("{UNDO_PREFIX}{}", file_name(one))),
         };
-        match self.link(other, &aside) {
+        let is_linked = match self.link(other, &aside) {
+            Ok(()) if self.stat(other)?.inode == self.stat(&aside)?.inode => true,
             Ok(()) => {
-                if self.stat(other)?.inode != self.stat(&aside)?.inode {
-                    self.remove_file(&aside)?;
-                    return Err(io::ErrorKind::Interrupted.into());
-                }
-            }
-            Err(error) if is_unsupported(&error) => self.rename_new(other, &aside)?,
-            Err(error) => return Err(error),
-        }
-        if let Err(error) = self.respell(one, other) {
-            // Takes the visible name back where it was moved aside; where it was linked, the
-            // link goes. Either failing leaves the bytes in the undo folder, which is looked at.
-            if self.rename_new(&aside, other).is_err() {
                 self.remove_file(&aside)?;
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            Err(error) if is_unsupported(&error) => {
+                self.rename_new(other, &aside)?;
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        if let Err(error) = self.respell(one, other) {
+            // Should this fail, too, the bytes stay under a name that the next start looks at.
+            if is_linked {
+                self.remove_file(&aside)?;
+            } else {
+                self.rename_new(&aside, other)?;
             }
             return Err(error);
         }
@@ -485,5 +488,76 @@ fn stat_of(stat: &rustix::fs::Stat) -> Stat {
         inode: stat.st_ino as u64,
         dev: stat.st_dev as u64,
         mode: stat.st_mode as u32 & 0o7777,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk without renames that exchange or refuse to replace.
+    fn plain() -> (tempfile::TempDir, RealFs) {
+        let dir = tempfile::TempDir::new().unwrap();
+        let mut fs = RealFs::open(dir.path(), "probe").unwrap();
+        fs.facts.exchanges = false;
+        fs.renames_new = false;
+        (dir, fs)
+    }
+
+    #[test]
+    fn an_emulated_exchange_keeps_both_files_and_leaves_no_third() {
+        let (_dir, fs) = plain();
+        fs.make_dir(".crucible/undo").unwrap();
+        for staged in [".crucible/undo/u1", "visible-too"] {
+            fs.create(staged, b"new").unwrap();
+            fs.create("a.md", b"old").unwrap();
+            fs.exchange(staged, "a.md").unwrap();
+            assert_eq!(fs.read("a.md", 9).unwrap(), b"new");
+            assert_eq!(fs.read(staged, 9).unwrap(), b"old");
+            fs.remove_file("a.md").unwrap();
+            fs.remove_file(staged).unwrap();
+        }
+        assert_eq!(fs.list(".crucible/undo").unwrap().len(), 0);
+        assert_eq!(fs.list("").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_emulated_exchange_with_nothing_changes_nothing() {
+        let (_dir, fs) = plain();
+        fs.create("a", b"1").unwrap();
+        assert_eq!(fs.exchange("a", "no").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(fs.exchange("no", "a").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(fs.read("a", 9).unwrap(), b"1");
+        assert_eq!(fs.list("").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_emulated_rename_never_replaces() {
+        let (_dir, fs) = plain();
+        fs.create("a", b"1").unwrap();
+        fs.create("b", b"2").unwrap();
+        assert_eq!(fs.rename_new("a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        fs.rename_new("a", "c").unwrap();
+        fs.make_dir("d").unwrap();
+        fs.rename_new("d", "e").unwrap();
+        assert_eq!(fs.rename_new("e", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs.rename_new("no", "f").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            (fs.read("b", 9).unwrap(), fs.read("c", 9).unwrap()),
+            (b"2".into(), b"1".into())
+        );
+    }
+
+    #[test]
+    fn a_path_walked_step_by_step_follows_no_symlink_either() {
+        let (dir, fs) = plain();
+        std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
+        fs.make_dir("d").unwrap();
+        fs.create("d/a", b"1").unwrap();
+        let open = |path| open_by_steps(fs.root.as_fd(), path, OFlags::RDONLY);
+        assert!(open("d/a").is_ok());
+        assert!(open("out/passwd").is_err());
+        assert!(open("link").is_err());
     }
 }

@@ -16,30 +16,29 @@
 //! after a crash it says where a leftover belongs.
 
 use std::collections::BTreeSet;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 
 use crucible_core::hash::ContentHash;
 use crucible_core::vault_path::VaultPath;
 
 use crate::content::{Identity, Naming, identify_file};
-use crate::fs::{
-    FileKind, FileSystem, STATE_DIR, Stat, TMP_DIR, TMP_PREFIX, UNDO_DIR, UNDO_PREFIX, file_name,
-    is_within, join, parent,
-};
+use crate::fs::{FileKind, FileSystem, Stat, UNDO_DIR, UNDO_PREFIX, join, parent};
 use crate::trash::TrashPlace;
 
 mod cleanup;
+mod folders;
+mod stage;
 
 pub(crate) use cleanup::remove_tree;
 pub use cleanup::{Leftover, Retired, clean_tmp, discard_tmp, leftovers, prune, retire};
+pub(crate) use folders::make_state_dir;
+use folders::{NewFolders, into_folder, move_to};
+pub(crate) use stage::copy;
+use stage::stage_beside;
+pub use stage::{Source, Staged, stage, sync_staged};
 
 /// More files than this are made durable all at once.
 const SYNC_EACH_MAX: usize = 16;
-/// How often a folder that others keep removing is made again.
-const PARENT_TRIES: usize = 3;
-/// How much of a copied file is in memory at once.
-const PIECE_BYTES: usize = 1 << 20;
-
 /// Why a change was not made. The visible file is as it was, or what it was is a leftover.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -132,30 +131,6 @@ impl UniqueName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// Where new bytes come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source<'a> {
-    /// Memory.
-    Bytes(&'a [u8]),
-    /// A file in [`STATE_DIR`] that is moved into place, and stays where it is if nothing is.
-    Move(&'a str),
-    /// A file that stays.
-    Copy(&'a str),
-}
-
-/// New bytes on disk, not visible yet.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "place or discard it, or its file stays until the next start"]
-pub struct Staged {
-    at: String,
-    name: UniqueName,
-    /// Where it goes back to when it is not placed; `None` for our own temporary file.
-    home: Option<String>,
-    /// Its number, once it has a name that could come to hold other bytes.
-    inode: Option<u64>,
-    durable: bool,
 }
 
 /// What the caller believes is visible: what its new bytes were made from.
@@ -300,56 +275,6 @@ pub fn replace<F: FileSystem>(
     let placed = place(fs, path, expected, staged, &mut touched)?;
     settle(fs, &mut touched)?;
     Ok(placed)
-}
-
-/// Writes new bytes for `path` where nobody sees them.
-///
-/// # Errors
-/// [`WriteError`]; nothing is left then.
-pub fn stage<F: FileSystem>(
-    fs: &F,
-    path: &VaultPath,
-    source: Source<'_>,
-    name: &UniqueName,
-) -> Result<Staged, WriteError> {
-    let at = join(TMP_DIR, name.as_str());
-    let staged = |at, home| Staged { at, name: name.clone(), home, inode: None, durable: false };
-    let written = match source {
-        Source::Move(home) => {
-            assert!(is_within(home, STATE_DIR), "only our own files are moved into place");
-            return Ok(staged(home.to_owned(), Some(home.to_owned())));
-        }
-        Source::Bytes(bytes) => create_in(fs, &at, bytes),
-        Source::Copy(from) => copy(fs, from, &at),
-    };
-    match written {
-        Ok(()) => Ok(staged(at, None)),
-        Err(error) => {
-            // A taken name is somebody else's file: the caller broke the rule, not the disk.
-            if error.kind() != ErrorKind::AlreadyExists {
-                discard_tmp(fs, &at);
-            }
-            Err(WriteError::new(path.as_str(), error))
-        }
-    }
-}
-
-/// Makes staged bytes durable: one by one, or all of the disk when they are many.
-///
-/// # Errors
-/// The system's; none of them may be placed then.
-pub fn sync_staged<F: FileSystem>(fs: &F, staged: &mut [Staged]) -> io::Result<()> {
-    if staged.len() > SYNC_EACH_MAX {
-        fs.sync_all()?;
-    } else {
-        for one in staged.iter() {
-            fs.sync_file(&one.at)?;
-        }
-    }
-    for one in staged {
-        one.durable = true;
-    }
-    Ok(())
 }
 
 /// Makes placed, removed and renamed names durable. Only then may they be recorded as done.
@@ -679,39 +604,6 @@ fn look_at_displaced<F: FileSystem>(
     }
 }
 
-/// Copies a staged file to the device of its target, under a name beside it.
-fn stage_beside<F: FileSystem>(
-    fs: &F,
-    visible: &str,
-    staged: &mut Staged,
-    like: &Stat,
-) -> io::Result<Stat> {
-    let beside = join(parent(visible), &format!("{TMP_PREFIX}{}", staged.name.as_str()));
-    let copied = copy(fs, &staged.at, &beside).and_then(|()| {
-        fs.set_mode(&beside, like.mode)?;
-        fs.sync_file(&beside)?;
-        fs.stat(&beside)
-    });
-    match copied {
-        Ok(stat) => {
-            // The first copy is ours, so nothing of anybody's goes; a moved file goes home.
-            let first = Staged {
-                at: std::mem::replace(&mut staged.at, beside),
-                name: staged.name.clone(),
-                home: staged.home.take(),
-                inode: staged.inode.take(),
-                durable: true,
-            };
-            first.discard(fs);
-            Ok(stat)
-        }
-        Err(error) => {
-            discard_tmp(fs, &beside);
-            Err(error)
-        }
-    }
-}
-
 /// A rename between devices: copied and placed, then the old one goes the way of a removal.
 fn carry<F: FileSystem>(
     fs: &F,
@@ -771,140 +663,6 @@ fn carry<F: FileSystem>(
     }
 }
 
-/// When the names of folders made on the way become durable.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum NewFolders {
-    /// Before anything is moved into them: a crash must not take away a file that was elsewhere.
-    DurableFirst,
-    /// With all else that is touched: a file that was nowhere before cannot get lost.
-    Later,
-}
-
-/// Runs `step`, which needs the folder of `path`; makes it when it is missing, again when
-/// somebody removes it in between.
-fn into_folder<F: FileSystem>(
-    fs: &F,
-    path: &str,
-    new_folders: NewFolders,
-    touched: &mut Touched,
-    step: impl Fn() -> io::Result<()>,
-) -> Result<io::Result<()>, WriteError> {
-    let mut made = Vec::new();
-    let mut done = step();
-    for _ in 0..PARENT_TRIES {
-        if !done.as_ref().is_err_and(is_absent) {
-            break;
-        }
-        match make_missing(fs, parent(path), &mut made) {
-            Ok(()) => {}
-            Err(error) => {
-                unmake(fs, made);
-                return Err(error.below(path));
-            }
-        }
-        if new_folders == NewFolders::DurableFirst {
-            for dir in &made {
-                fs.sync_dir(parent(dir)).map_err(|error| WriteError::new(path, error))?;
-            }
-        }
-        done = step();
-    }
-    if done.is_err() {
-        unmake(fs, made);
-        return Ok(done);
-    }
-    for dir in &made {
-        touched.insert(parent(dir));
-    }
-    Ok(done)
-}
-
-/// Makes `dir` and what is missing above it, and notes what it made, outermost first.
-fn make_missing<F: FileSystem>(
-    fs: &F,
-    dir: &str,
-    made: &mut Vec<String>,
-) -> Result<(), WriteError> {
-    if dir.is_empty() {
-        return Ok(());
-    }
-    match fs.stat(dir) {
-        Ok(stat) if stat.kind == FileKind::Dir => return Ok(()),
-        Ok(stat) => {
-            let (path, blocker) = (dir.to_owned(), dir.to_owned());
-            return Err(WriteError::Blocked { path, blocker, found: stat.kind });
-        }
-        Err(error) if is_absent(&error) => {}
-        Err(error) => return Err(WriteError::new(dir, error)),
-    }
-    make_missing(fs, parent(dir), made)?;
-    match fs.make_dir(dir) {
-        Ok(()) => made.push(dir.to_owned()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(WriteError::new(dir, error)),
-    }
-    Ok(())
-}
-
-/// Takes folders away that were made for nothing; one that is in use by now stays.
-fn unmake<F: FileSystem>(fs: &F, made: Vec<String>) {
-    for dir in made.iter().rev() {
-        if fs.remove_dir(dir).is_err() {
-            break;
-        }
-    }
-}
-
-/// Moves something to a free name in one of our folders, which is made when it is missing.
-fn move_to<F: FileSystem>(fs: &F, from: &str, to: &str) -> io::Result<()> {
-    match fs.rename_new(from, to) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        done => return done,
-    }
-    make_state_dir(fs, parent(to))?;
-    fs.rename_new(from, to)
-}
-
-fn create_in<F: FileSystem>(fs: &F, at: &str, bytes: &[u8]) -> io::Result<()> {
-    match fs.create(at, bytes) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        done => return done,
-    }
-    make_state_dir(fs, parent(at))?;
-    fs.create(at, bytes)
-}
-
-/// Makes one of our folders and those above it.
-pub(crate) fn make_state_dir<F: FileSystem>(fs: &F, dir: &str) -> io::Result<()> {
-    if !dir.is_empty() {
-        match fs.make_dir(dir) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                make_state_dir(fs, parent(dir))?;
-                return make_state_dir(fs, dir);
-            }
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) => fs.sync_dir(parent(dir))?,
-            Err(_) => {}
-        }
-    }
-    Ok(())
-}
-
-/// Copies a file's bytes to a free name.
-pub(crate) fn copy<F: FileSystem>(fs: &F, from: &str, to: &str) -> io::Result<()> {
-    let mut reader = fs.open(from)?;
-    create_in(fs, to, b"")?;
-    let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        match reader.read(&mut piece) {
-            Ok(0) => return Ok(()),
-            Ok(count) => fs.append(to, &piece[..count])?,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 /// Whether two spellings are one entry of a folder on a disk that folds names.
 fn is_one_entry<F: FileSystem>(fs: &F, one: &str, other: &str) -> io::Result<bool> {
     let facts = fs.facts();
@@ -922,20 +680,4 @@ fn is_absent(error: &io::Error) -> bool {
 
 fn is_crossing<T>(result: &io::Result<T>) -> bool {
     result.as_ref().is_err_and(|error| error.kind() == ErrorKind::CrossesDevices)
-}
-
-impl Staged {
-    /// Takes back what will not be placed: a temporary file goes, a moved one goes home.
-    pub fn discard<F: FileSystem>(self, fs: &F) {
-        if file_name(&self.at).starts_with(UNDO_PREFIX) || is_within(&self.at, UNDO_DIR) {
-            cleanup::take_back(fs, &self);
-        } else if self.home.is_none() {
-            discard_tmp(fs, &self.at);
-        }
-    }
-
-    fn give_up<F: FileSystem, T>(self, fs: &F, outcome: T) -> T {
-        self.discard(fs);
-        outcome
-    }
 }
