@@ -5,5 +5,6 @@
 mod cost;
 mod proof;
 mod tree;
+mod vectors;
 mod walk;
 mod world;

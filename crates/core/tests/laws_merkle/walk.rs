@@ -295,3 +295,30 @@ fn many_notes_that_claim_one_path_are_walked() {
     let seen: Vec<&Sighting> = found.iter().filter_map(|found| found.theirs.as_ref()).collect();
     assert_eq!(seen.len(), 2);
 }
+
+#[test]
+fn what_does_not_belong_at_a_position_is_refused() {
+    let tag = Tag::from_bytes([1; 16]);
+    let note = |name: &str, index| Summary::Note { name: name.into(), note: note(index), tag };
+    let key = |name: &str| blake3::hash(name.as_bytes()).as_bytes()[0] >> 4;
+    let decode = |digits: &[u8], content: Content| {
+        let at = Position { area: Area::Folder(None), digits: digits.into() };
+        let root = RootHash::empty();
+        let items = vec![Item { at, content }];
+        WalkAsk::decode(&WalkAsk { mine: root, theirs: None, items }.encode())
+    };
+    let here = Content::Bucket(vec![note("a.md", 1)]);
+    assert!(decode(&[key("a.md")], here.clone()).is_ok());
+    assert!(decode(&[key("a.md") ^ 1], here).is_err(), "another digit");
+    let unsorted = Content::Bucket(vec![note("b.md", 1), note("a.md", 1)]);
+    assert!(decode(&[], unsorted).is_err());
+    let crowded = (10..27).map(|n| note(&format!("n{n}"), n)).collect();
+    assert!(decode(&[], Content::Bucket(crowded)).is_err(), "seventeen names are a branch");
+    let claimed = (10..27).map(|n| note("claimed.md", n)).collect::<Vec<_>>();
+    let mut claimed = claimed;
+    claimed.sort_by(|a, b| a.order().cmp(&b.order()));
+    assert!(decode(&[], Content::Bucket(claimed)).is_ok());
+    assert!(decode(&[0; 64], Content::Branch(Box::new([Some(tag); 16]))).is_err(), "too deep");
+    let edits = Content::Edits { entries: vec![note("a.md", 1)], lacking: Vec::new() };
+    assert!(decode(&[], edits).is_err(), "only answers have edits");
+}
