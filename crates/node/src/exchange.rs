@@ -1,0 +1,268 @@
+//! Talking to the other side until both have the same root, or it is clear why not.
+//!
+//! Every answer that has stored nothing (a wrong clock, a copied folder, missing blobs, records
+//! that do not resolve) is mended here and asked again; each of these can happen only so often.
+
+use std::io::{self, Read};
+
+use crucible_core::hash::ContentHash;
+use crucible_core::id::VersionId;
+use crucible_core::limits::CLOCK_AHEAD_MAX_MS;
+use crucible_core::merkle::Difference;
+use crucible_core::merkle::walk::{Walk, WalkAnswer, WalkError, WalkLimits};
+use crucible_proto::limits::HAVE_MAX;
+use crucible_proto::message::{self, Answer, Cursor, Done};
+use crucible_sync::ask::{self, Asking, Request};
+use crucible_sync::replica::{ReplicaBatch, ReplicaStore};
+use crucible_sync::repo::Repo;
+use crucible_sync::staged::{EngineError, Tree};
+use crucible_sync::unpack::UnpackError;
+use crucible_vault::fs::FileSystem;
+
+use crate::error::{Direction, SyncError};
+use crate::link::{Link, LinkError};
+use crate::replica::{Fallible, Replica, Round};
+use crate::report::{Notice, Progress};
+
+/// Answers without progress after which a round gives up.
+const MENDS_MAX: u32 = 12;
+/// Notes told in one request after a walk: few enough for their texts to make one page.
+const HAVE_PAGE: usize = if HAVE_MAX < 512 { HAVE_MAX } else { 512 };
+
+/// What an answer came to.
+enum Heard {
+    /// Stored; whether both sides are in step, and where the pull goes on.
+    Done { in_step: bool, next: Option<Cursor> },
+    /// Ask again as it is now.
+    Again,
+    /// Ask again with whole records.
+    AgainWhole,
+    /// No common root is known there.
+    Walk,
+}
+
+impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
+    /// Sends what is unsent (unless `pull_only`) and pulls what is new; whether both are in step.
+    pub(crate) fn exchange(
+        &mut self,
+        link: &mut dyn Link,
+        round: &mut Round<'_>,
+        pull_only: bool,
+    ) -> Fallible<bool, S> {
+        let pulled = self.meta()?.pulled;
+        let mut asking = Asking {
+            policies: self.settings.policies.clone(),
+            allow_mass_delete: round.options.allow_mass_delete,
+            whole: false,
+            cursor: pulled.map(|after| Cursor { after }),
+            pull_only,
+        };
+        let (mut mends, mut walked) = (0, false);
+        while mends < MENDS_MAX {
+            let request = ask::request(&self.store, &asking)?;
+            match self.ask(link, round, &request)? {
+                Heard::Done { in_step: true, .. } => return Ok(true),
+                Heard::Done { next: Some(next), .. } => asking.cursor = Some(next),
+                Heard::Done { next: None, .. } if request.round.more => asking.cursor = None,
+                Heard::Done { next: None, .. } => {
+                    if pull_only && !self.store.unsent().map_err(EngineError::Repo)?.is_empty() {
+                        return Ok(true);
+                    }
+                    if walked {
+                        return Ok(false);
+                    }
+                    walked = true;
+                    self.walk(link, round, &asking)?;
+                    asking.cursor = None;
+                }
+                Heard::Walk => {
+                    walked = true;
+                    mends += 1;
+                    self.walk(link, round, &asking)?;
+                    asking.cursor = None;
+                }
+                Heard::Again => mends += 1,
+                Heard::AgainWhole => {
+                    mends += 1;
+                    asking.whole = true;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn ask(
+        &mut self,
+        link: &mut dyn Link,
+        round: &mut Round<'_>,
+        request: &Request,
+    ) -> Fallible<Heard, S> {
+        self.send_blobs(link, round, &request.blobs)?;
+        (round.progress)(Progress::Sending { left: request.sent.len() as u64 });
+        let body = link.round(&message::body(&request.round))?;
+        let malformed = |error: crucible_proto::wire::DecodeError| LinkError::Malformed {
+            place: "the other side".to_owned(),
+            reason: error.to_string(),
+        };
+        match message::parse::<Answer>(&body).map_err(malformed)? {
+            Answer::Done(done) => self.absorb(round, request, *done),
+            Answer::UnknownRoot { .. } => Ok(Heard::Walk),
+            Answer::ClockAhead { now_ms } => {
+                self.correct_clock(round, now_ms)?;
+                Ok(Heard::Again)
+            }
+            Answer::Cloned { .. } => {
+                self.become_another(round)?;
+                Ok(Heard::Again)
+            }
+            Answer::Guard { deletions: lost, of } => {
+                Err(SyncError::Guard { lost, of, direction: Direction::Incoming })
+            }
+            Answer::Missing(hashes) => {
+                let missing = request.blobs.iter().filter(|(hash, _)| hashes.contains(hash));
+                let missing: Vec<_> = missing.copied().collect();
+                self.send_blobs(link, round, &missing)?;
+                Ok(Heard::Again)
+            }
+            Answer::Unresolved => Ok(Heard::AgainWhole),
+        }
+    }
+
+    fn absorb(
+        &mut self,
+        round: &mut Round<'_>,
+        request: &Request,
+        done: Done,
+    ) -> Fallible<Heard, S> {
+        let (next, root, merged) = (done.next, done.root, done.merged);
+        let absorbed = match ask::absorb(&self.store, request, done, &self.policies) {
+            Ok(absorbed) => absorbed,
+            Err(UnpackError::Unresolved) => return Ok(Heard::AgainWhole),
+            Err(UnpackError::Engine(error)) => return Err(error.into()),
+            Err(other) => return Err(SyncError::Received(other)),
+        };
+        self.commit(absorbed.batch)?;
+        let report = &mut round.report;
+        report.server_root = root;
+        report.pushed += request.sent.len() as u64;
+        report.pulled += absorbed.pulled;
+        report.merged += u64::from(merged);
+        for conflict in absorbed.conflicts {
+            if !report.conflicts.iter().any(|known| known.id == conflict.id) {
+                report.conflicts.push(conflict);
+            }
+        }
+        (round.progress)(Progress::Receiving { done: round.report.pulled });
+        if absorbed.cloned {
+            self.become_another(round)?;
+        }
+        Ok(Heard::Done { in_step: absorbed.in_step, next })
+    }
+
+    /// Believes the other side's clock and mints what nobody else has again.
+    fn correct_clock(&mut self, round: &mut Round<'_>, now_ms: u64) -> Fallible<(), S> {
+        let here = round.world.now_ms();
+        let by_ms = i64::try_from(now_ms).unwrap_or(i64::MAX)
+            - i64::try_from(here).unwrap_or(i64::MAX);
+        // A clock that is right by now made its stamps when it was wrong.
+        let by_ms = if by_ms.unsigned_abs() > CLOCK_AHEAD_MAX_MS { by_ms } else { 0 };
+        if by_ms != 0 {
+            round.report.notice(Notice::ClockCorrected { by_ms });
+        }
+        self.mint_again(&*round.world, |meta| meta.clock_correction_ms = by_ms)
+    }
+
+    /// Finds what differs without a common root, and tells and asks about just that.
+    fn walk(
+        &mut self,
+        link: &mut dyn Link,
+        round: &mut Round<'_>,
+        asking: &Asking,
+    ) -> Fallible<(), S> {
+        let differing = self.find_differences(link)?;
+        let mut at = 0;
+        let mut mends = 0;
+        while at < differing.len() && mends < MENDS_MAX {
+            let page = &differing[at..differing.len().min(at + HAVE_PAGE)];
+            let request = ask::request_for(&self.store, asking, page)?;
+            match self.ask(link, round, &request)? {
+                Heard::Done { next: Some(next), .. } if next.after > 0 => {
+                    at += usize::try_from(next.after).unwrap_or(page.len()).min(page.len());
+                }
+                Heard::Done { .. } => at += page.len(),
+                Heard::Again | Heard::AgainWhole | Heard::Walk => mends += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn find_differences(&self, link: &mut dyn Link) -> Fallible<Vec<Difference>, S> {
+        const RESTARTS_MAX: u32 = 5;
+        for _ in 0..RESTARTS_MAX {
+            let mine = self.store.root().map_err(EngineError::Repo)?;
+            let tree = Tree(&self.store);
+            let mut walk = Walk::new(mine.as_ref(), WalkLimits::default());
+            let result = loop {
+                let ask = match walk.ask(&tree) {
+                    Ok(Some(ask)) => ask,
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                };
+                let body = link.walk(&ask.encode())?;
+                let answer = WalkAnswer::decode(&body).map_err(|error| malformed(&error))?;
+                if let Err(error) = walk.take(&tree, &answer) {
+                    break Err(error);
+                }
+            };
+            match result {
+                Ok(()) => return Ok(walk.into_differences()),
+                Err(WalkError::Restart(_)) => {}
+                Err(WalkError::Read(error)) => return Err(EngineError::from(error).into()),
+                Err(other) => return Err(malformed(&other).into()),
+            }
+        }
+        Err(malformed(&"its tree changed again and again during a walk").into())
+    }
+
+    /// Brings blobs over that the other side has not.
+    fn send_blobs(
+        &mut self,
+        link: &mut dyn Link,
+        round: &mut Round<'_>,
+        blobs: &[(ContentHash, VersionId)],
+    ) -> Fallible<(), S> {
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let hashes: Vec<ContentHash> = blobs.iter().map(|(hash, _)| *hash).collect();
+        let missing = link.missing_blobs(&hashes)?;
+        for (hash, id) in blobs.iter().filter(|(hash, _)| missing.contains(hash)) {
+            let version = self.store.version(id).map_err(EngineError::Repo)?;
+            let version = version.ok_or(EngineError::Dangling(*id))?;
+            let Some(live) = version.live() else { continue };
+            let row = self.store.file_of(&version.note).map_err(EngineError::Repo)?;
+            let at = row.filter(|row| row.content == *hash).map(|row| row.disk_path);
+            let Some(at) = at else {
+                return Err(SyncError::ChangedMeanwhile { path: live.path.clone() });
+            };
+            (round.progress)(Progress::Blob { bytes: live.bytes });
+            let fs = &self.fs;
+            let mut open = |offset: u64| -> io::Result<Box<dyn Read>> {
+                let mut reader = fs.open(at.as_str())?;
+                io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
+                Ok(Box::new(OwnedReader::new(reader)?))
+            };
+            link.put_blob(hash, live.bytes, &mut open)?;
+        }
+        Ok(())
+    }
+
+    /// Marks a batch as settled without touching files; for shells that only pull.
+    pub(crate) fn mark_settled(&mut self, notes: Vec<crucible_core::id::NoteId>) -> Fallible<(), S> {
+        self.commit(ReplicaBatch { settled: notes, ..ReplicaBatch::default() })
+    }
+}
+
+fn malformed(reason: &dyn std::fmt::Display) -> LinkError {
+    LinkError::Malformed { place: "the other side".to_owned(), reason: reason.to_string() }
+}

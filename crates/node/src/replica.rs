@@ -1,0 +1,310 @@
+//! `Replica`: one folder, its store, and the round that brings both into step with another side.
+//!
+//! The order of a round is the order in which nothing can be lost: look at the folder and write
+//! down what changed ([`crate::take_in`]), send it and take in the answer ([`crate::exchange`]),
+//! bring the folder to what the heads say ([`crate::settle`]). Exit is a promise: `Ok` means that
+//! everything that was in the folder when the round began is stored on the other side.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+
+use crucible_core::id::{ReplicaId, VersionId};
+use crucible_core::vault_path::VaultPath;
+use crucible_proto::message::PolicyRule;
+use crucible_sync::mint;
+use crucible_sync::policy::Policies;
+use crucible_sync::replica::{FileRow, FileStat, ReplicaBatch, ReplicaMeta, ReplicaStore};
+use crucible_sync::repo::Repo;
+use crucible_sync::staged::{EngineError, Staged};
+use crucible_vault::fs::{FileKind, FileSystem, Stat};
+use crucible_vault::scan::{self, Cached, Root, Scan};
+use crucible_vault::write::UniqueName;
+
+use crate::error::SyncError;
+use crate::link::Link;
+use crate::report::{Notice, Progress, Report};
+use crate::world::World;
+
+/// Rounds after which two sides that still differ are a bug.
+const ROUNDS_MAX: u32 = 3;
+
+/// How this replica syncs.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What overlapping edits come to, first match wins.
+    pub policies: Vec<PolicyRule>,
+    /// The token allows reading only: edits stay here.
+    pub read_only: bool,
+}
+
+/// What this round may do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Go through with deletions the guard would ask about.
+    pub allow_mass_delete: bool,
+    /// Bring missing files back instead of deleting their notes.
+    pub restore_missing: bool,
+}
+
+/// How the folder is looked through.
+pub type Scanner<F> = fn(&F, &ScanRequest<'_>) -> Scan;
+
+/// What a [`Scanner`] is given.
+pub struct ScanRequest<'a> {
+    rows: &'a BTreeMap<VaultPath, FileRow>,
+    now_ns: i64,
+    mounts: &'a [String],
+}
+
+impl ScanRequest<'_> {
+    fn cached(&self, path: &str) -> Option<Cached> {
+        let row = self.rows.get(path)?;
+        Some(Cached {
+            stat: to_stat(&row.stat),
+            hash: row.content,
+            kind: row.kind,
+            scanned_at_ns: row.seen_ns,
+        })
+    }
+}
+
+/// Looks through the folder on this thread: for simulations.
+pub fn scan_here<F: FileSystem>(fs: &F, request: &ScanRequest<'_>) -> Scan {
+    let cached = |path: &str| request.cached(path);
+    let (now_ns, known_mounts) = (request.now_ns, request.mounts);
+    scan::scan(fs, &scan::Request { cached, now_ns, known_mounts, root: Root::Vault })
+}
+
+/// Looks through the folder on all cores.
+pub fn scan_on_all_cores<F: FileSystem + Sync>(fs: &F, request: &ScanRequest<'_>) -> Scan {
+    let cached = |path: &str| request.cached(path);
+    let (now_ns, known_mounts) = (request.now_ns, request.mounts);
+    let request = scan::Request { cached, now_ns, known_mounts, root: Root::Vault };
+    let threads = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    scan::scan_parallel(fs, &request, threads)
+}
+
+/// One folder in one vault.
+pub struct Replica<F: FileSystem, S: ReplicaStore> {
+    pub(crate) fs: F,
+    pub(crate) store: S,
+    pub(crate) settings: Settings,
+    pub(crate) policies: Policies,
+    scanner: Scanner<F>,
+    mounts: Vec<String>,
+    recovered: bool,
+}
+
+/// What every step of a round works with.
+pub(crate) struct Round<'w> {
+    pub(crate) world: &'w mut dyn World,
+    pub(crate) options: Options,
+    pub(crate) progress: &'w mut dyn FnMut(Progress),
+    pub(crate) report: Report,
+}
+
+pub(crate) type Fallible<T, S> = Result<T, SyncError<<S as Repo>::Error>>;
+
+impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
+    /// Takes a folder and its store.
+    ///
+    /// # Errors
+    /// The first policy whose glob is none.
+    pub fn new(fs: F, store: S, settings: Settings, scanner: Scanner<F>) -> Result<Self, String> {
+        let policies = Policies::new(&settings.policies)?;
+        Ok(Self { fs, store, settings, policies, scanner, mounts: Vec::new(), recovered: false })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The folder.
+    pub fn fs(&self) -> &F {
+        &self.fs
+    }
+
+    /// Gives folder and store back.
+    pub fn into_parts(self) -> (F, S) {
+        (self.fs, self.store)
+    }
+
+    /// One round with the other side.
+    ///
+    /// # Errors
+    /// [`SyncError`]; the next round begins where this one stopped.
+    pub fn sync(
+        &mut self,
+        link: &mut dyn Link,
+        world: &mut dyn World,
+        options: Options,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Fallible<Report, S> {
+        let mut round = Round { world, options, progress, report: Report::default() };
+        self.begin(&mut round)?;
+        if !self.meta()?.joined {
+            self.exchange(link, &mut round, true)?;
+        }
+        for _ in 0..ROUNDS_MAX {
+            self.take_in(&mut round)?;
+            let in_step = self.exchange(link, &mut round, self.settings.read_only)?;
+            let settled = self.settle(Some(link), &mut round)?;
+            if in_step && settled && self.nothing_to_send(&mut round)? {
+                return self.finish(round, link);
+            }
+        }
+        Err(SyncError::NotConverged { rounds: ROUNDS_MAX })
+    }
+
+    /// Versions what changed in the folder, with no other side.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub fn commit_local(
+        &mut self,
+        world: &mut dyn World,
+        options: Options,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Fallible<Report, S> {
+        let mut round = Round { world, options, progress, report: Report::default() };
+        self.begin(&mut round)?;
+        self.take_in(&mut round)?;
+        self.settle(None, &mut round)?;
+        round.report.root = self.store.root().map_err(EngineError::Repo)?;
+        Ok(round.report)
+    }
+
+    fn begin(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
+        if !self.recovered {
+            self.recover(round)?;
+            self.recovered = true;
+        }
+        let mut meta = self.meta()?;
+        meta.rounds += 1;
+        self.commit(ReplicaBatch { meta: Some(meta), ..ReplicaBatch::default() })?;
+        self.look_at_displaced(round)
+    }
+
+    fn nothing_to_send(&self, round: &mut Round<'_>) -> Fallible<bool, S> {
+        let unsent = self.store.unsent().map_err(EngineError::Repo)?.len();
+        if self.settings.read_only && unsent > 0 {
+            round.report.notice(Notice::ReadOnly { unsent });
+        }
+        Ok(unsent == 0 || self.settings.read_only)
+    }
+
+    fn finish(&mut self, round: Round<'_>, link: &mut dyn Link) -> Fallible<Report, S> {
+        let mut report = round.report;
+        report.root = self.store.root().map_err(EngineError::Repo)?;
+        report.traffic = link.traffic();
+        Ok(report)
+    }
+
+    pub(crate) fn meta(&self) -> Fallible<ReplicaMeta, S> {
+        Ok(self.store.meta().map_err(EngineError::Repo)?)
+    }
+
+    pub(crate) fn commit(&mut self, batch: ReplicaBatch) -> Fallible<(), S> {
+        if batch == ReplicaBatch::default() {
+            return Ok(());
+        }
+        Ok(self.store.commit(&batch).map_err(EngineError::Repo)?)
+    }
+
+    /// All files by where they are.
+    pub(crate) fn rows(&self) -> Fallible<BTreeMap<VaultPath, FileRow>, S> {
+        let rows = self.store.files().map_err(EngineError::Repo)?;
+        Ok(rows.into_iter().map(|row| (row.disk_path.clone(), row)).collect())
+    }
+
+    pub(crate) fn look_through(
+        &mut self,
+        rows: &BTreeMap<VaultPath, FileRow>,
+    ) -> Fallible<Scan, S> {
+        let now_ns = self.fs.clock_ns().map_err(SyncError::Folder)?;
+        let request = ScanRequest { rows, now_ns, mounts: &self.mounts };
+        let scan = (self.scanner)(&self.fs, &request);
+        for mount in &scan.mounts {
+            if !self.mounts.contains(mount) {
+                self.mounts.push(mount.clone());
+            }
+        }
+        Ok(scan)
+    }
+
+    /// Mints everything unsent again: this folder is a copy, or its clock was wrong.
+    pub(crate) fn mint_again(
+        &mut self,
+        world: &dyn World,
+        change: impl FnOnce(&mut ReplicaMeta),
+    ) -> Fallible<(), S> {
+        let mut meta = self.meta()?;
+        change(&mut meta);
+        let unsent = self.store.unsent().map_err(EngineError::Repo)?;
+        let mut staged = Staged::new(&self.store);
+        let reminted = mint::remint(&mut staged, &mut meta, world.now_ms(), &unsent)?;
+        let repo = staged.finish()?;
+        let renamed = |id: &mut VersionId| match reminted.get(id) {
+            Some(new) => {
+                *id = *new;
+                true
+            }
+            None => false,
+        };
+        let mut files = self.store.files().map_err(EngineError::Repo)?;
+        files.retain_mut(|row| renamed(&mut row.version));
+        let mut displaced = self.store.displaced().map_err(EngineError::Repo)?;
+        displaced.retain_mut(|bytes| renamed(&mut bytes.version));
+        let mut placing = self.store.placing().map_err(EngineError::Repo)?;
+        placing.retain_mut(|intention| intention.version.as_mut().is_some_and(renamed));
+        let unsent = reminted.into_values().collect();
+        let meta = Some(meta);
+        self.commit(ReplicaBatch {
+            repo,
+            meta,
+            unsent,
+            files,
+            displaced,
+            placing,
+            ..ReplicaBatch::default()
+        })
+    }
+
+    /// Goes on under a new replica id: this folder is a copy of another.
+    pub(crate) fn become_another(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
+        let id = ReplicaId::from_bytes(round.world.random());
+        round.report.notice(Notice::Cloned);
+        self.mint_again(&*round.world, |meta| mint::start_over(meta, id))
+    }
+}
+
+/// A name for a temporary file that nobody has had.
+pub(crate) fn unique_name(world: &mut dyn World) -> UniqueName {
+    let name = crucible_core::hash::hex(&world.random());
+    UniqueName::new(&name).expect("hex digits are a name")
+}
+
+/// A file's marks as the store keeps them.
+pub(crate) fn to_file_stat(stat: &Stat) -> FileStat {
+    FileStat {
+        bytes: stat.size,
+        mtime_ns: stat.mtime_ns,
+        ctime_ns: stat.ctime_ns,
+        inode: stat.inode,
+        device: stat.dev,
+    }
+}
+
+/// The same as the file system tells them.
+pub(crate) fn to_stat(stat: &FileStat) -> Stat {
+    Stat {
+        kind: FileKind::File,
+        size: stat.bytes,
+        mtime_ns: stat.mtime_ns,
+        ctime_ns: stat.ctime_ns,
+        inode: stat.inode,
+        dev: stat.device,
+        mode: 0,
+    }
+}
