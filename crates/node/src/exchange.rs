@@ -13,7 +13,7 @@ use crucible_core::merkle::walk::{Walk, WalkAnswer, WalkError, WalkLimits};
 use crucible_proto::limits::HAVE_MAX;
 use crucible_proto::message::{self, Answer, Cursor, Done};
 use crucible_sync::ask::{self, Asking, Request};
-use crucible_sync::replica::{ReplicaBatch, ReplicaStore};
+use crucible_sync::replica::ReplicaStore;
 use crucible_sync::repo::Repo;
 use crucible_sync::staged::{EngineError, Tree};
 use crucible_sync::unpack::UnpackError;
@@ -65,9 +65,6 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 Heard::Done { next: Some(next), .. } => asking.cursor = Some(next),
                 Heard::Done { next: None, .. } if request.round.more => asking.cursor = None,
                 Heard::Done { next: None, .. } => {
-                    if pull_only && !self.store.unsent().map_err(EngineError::Repo)?.is_empty() {
-                        return Ok(true);
-                    }
                     if walked {
                         return Ok(false);
                     }
@@ -162,8 +159,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     /// Believes the other side's clock and mints what nobody else has again.
     fn correct_clock(&mut self, round: &mut Round<'_>, now_ms: u64) -> Fallible<(), S> {
         let here = round.world.now_ms();
-        let by_ms = i64::try_from(now_ms).unwrap_or(i64::MAX)
-            - i64::try_from(here).unwrap_or(i64::MAX);
+        let by_ms =
+            i64::try_from(now_ms).unwrap_or(i64::MAX) - i64::try_from(here).unwrap_or(i64::MAX);
         // A clock that is right by now made its stamps when it was wrong.
         let by_ms = if by_ms.unsigned_abs() > CLOCK_AHEAD_MAX_MS { by_ms } else { 0 };
         if by_ms != 0 {
@@ -250,16 +247,11 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let mut open = |offset: u64| -> io::Result<Box<dyn Read>> {
                 let mut reader = fs.open(at.as_str())?;
                 io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
-                Ok(Box::new(OwnedReader::new(reader)?))
+                Ok(Box::new(reader))
             };
             link.put_blob(hash, live.bytes, &mut open)?;
         }
         Ok(())
-    }
-
-    /// Marks a batch as settled without touching files; for shells that only pull.
-    pub(crate) fn mark_settled(&mut self, notes: Vec<crucible_core::id::NoteId>) -> Fallible<(), S> {
-        self.commit(ReplicaBatch { settled: notes, ..ReplicaBatch::default() })
     }
 }
 

@@ -1,6 +1,18 @@
 //! A device's side of sync: the shell around `sync` that owns a folder and a store.
 //!
-//! Invariant: no decision about whose words win is taken here. In reading order: [`link`] is the
-//! other side, as far as this side can see it.
+//! Invariant: no decision about whose words win is taken here. In reading order: [`world`] and
+//! [`link`] are what it needs from outside, [`replica`] is the round, which goes through
+//! `recover` (what a crash left), `take_in` (the folder into the store), `exchange` (the store and
+//! the other side) and `settle` (the store into the folder); [`report`] and [`error`] say what
+//! came of it.
 
+pub mod error;
+mod exchange;
 pub mod link;
+mod recover;
+mod renames;
+pub mod replica;
+pub mod report;
+mod settle;
+mod take_in;
+pub mod world;

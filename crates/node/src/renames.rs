@@ -63,8 +63,7 @@ pub fn pair(
     for (index, file) in appeared.iter().enumerate() {
         by_content.entry(file.content).or_default().push(index);
     }
-    let same_name =
-        |v: &Vanished<'_>, a: &Appeared<'_>| file_name(v.path) == file_name(a.path);
+    let same_name = |v: &Vanished<'_>, a: &Appeared<'_>| file_name(v.path) == file_name(a.path);
     type Sign = fn(&Vanished<'_>, &Appeared<'_>, bool) -> bool;
     let signs: [Sign; 3] =
         [|v, a, _| v.inode == a.inode, |_, _, same_name| same_name, |_, _, _| true];
@@ -133,11 +132,13 @@ impl Pairing {
 fn similarity(before: &str, after: &str) -> usize {
     let longer = before.len().max(after.len());
     let shorter = before.len().min(after.len());
-    if longer == 0 || longer > SIMILAR_BYTES_MAX || shorter * 100 < longer * SIMILAR_PERCENT_SAME_INODE {
+    if longer == 0
+        || longer > SIMILAR_BYTES_MAX
+        || shorter * 100 < longer * SIMILAR_PERCENT_SAME_INODE
+    {
         return 0;
     }
-    let inserted: usize =
-        text_diff::edits(before, after).iter().map(|edit| edit.text.len()).sum();
+    let inserted: usize = text_diff::edits(before, after).iter().map(|edit| edit.text.len()).sum();
     let shared = after.len() - inserted.min(after.len());
     shared * 100 / longer
 }
@@ -157,10 +158,7 @@ mod tests {
     const A: &str = "# A\n\nSome words that stay the same through all of this.\n";
     const B: &str = "# B\n\nEntirely other content of a different note altogether.\n";
 
-    fn paired(
-        old: &[(&str, &str, u64)],
-        new: &[(&str, &str, u64)],
-    ) -> Vec<(String, String)> {
+    fn paired(old: &[(&str, &str, u64)], new: &[(&str, &str, u64)]) -> Vec<(String, String)> {
         let gone: Vec<_> = old.iter().map(|(p, t, i)| vanished(p, t, *i)).collect();
         let came: Vec<_> = new.iter().map(|(p, t, i)| appeared(p, t, *i)).collect();
         let text = |list: &[(&str, &str, u64)], i: usize| Some(list[i].1.to_owned());

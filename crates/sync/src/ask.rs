@@ -43,6 +43,8 @@ pub struct Request {
     pub sent: Vec<VersionId>,
     /// Blobs that have to be there first, with the version that names each.
     pub blobs: Vec<(ContentHash, VersionId)>,
+    /// Unsent versions stay here (a capability to read), so the roots cannot become equal.
+    pub holds_back: bool,
 }
 
 type Fallible<T, S> = Result<T, EngineError<<S as Repo>::Error>>;
@@ -163,7 +165,9 @@ fn request_with<S: ReplicaStore>(
         conflicts_seen: meta.conflicts_seen,
         closed: store.closed_unsent().map_err(EngineError::Repo)?,
     };
-    Ok(Request { round, sent, blobs })
+    let unsent = store.unsent().map_err(EngineError::Repo)?;
+    let holds_back = asking.pull_only && !unsent.is_empty();
+    Ok(Request { round, sent, blobs, holds_back })
 }
 
 /// What an answer changes here.
@@ -219,7 +223,7 @@ pub fn absorb<S: ReplicaStore>(
     let repo = staged.finish()?;
     let root = root_after(store, &repo).map_err(EngineError::Repo)?;
     let last = done.next.is_none() && !request.round.more;
-    let in_step = last && root == done.root;
+    let in_step = last && (root == done.root || request.holds_back);
     meta.conflicts_seen = done.conflicts_seen;
     meta.pulled = done.next.filter(|_| request.round.have.is_empty()).map(|next| next.after);
     if in_step {

@@ -104,6 +104,7 @@ pub struct Staged<'r, R: Repo> {
     contents: BTreeMap<ContentHash, Arc<[u8]>>,
     heads: BTreeMap<NoteId, Vec<VersionId>>,
     batch: Batch,
+    has_open_pack: bool,
 }
 
 type Fallible<T, R> = Result<T, EngineError<<R as Repo>::Error>>;
@@ -117,6 +118,7 @@ impl<'r, R: Repo> Staged<'r, R> {
             contents: BTreeMap::new(),
             heads: BTreeMap::new(),
             batch: Batch::default(),
+            has_open_pack: false,
         }
     }
 
@@ -181,6 +183,30 @@ impl<'r, R: Repo> Staged<'r, R> {
     pub fn put_pack(&mut self, pack: Pack) -> usize {
         self.batch.packs.push(pack);
         self.batch.packs.len() - 1
+    }
+
+    /// The number of the pack being filled; opens one when there is none.
+    pub fn open_pack(&mut self) -> usize {
+        if !self.has_open_pack {
+            self.has_open_pack = true;
+            self.batch.packs.push(Pack { raw_bytes: 0, frame: Vec::new() });
+        }
+        self.batch.packs.len() - 1
+    }
+
+    /// Closes the pack that [`Self::open_pack`] opened, with what it came to hold.
+    ///
+    /// # Panics
+    /// When none is open.
+    pub fn close_pack(&mut self, pack: Pack) {
+        assert!(self.has_open_pack, "only an open pack can be closed");
+        self.has_open_pack = false;
+        *self.batch.packs.last_mut().expect("an open pack is in the batch") = pack;
+    }
+
+    /// Whether a pack is open.
+    pub fn has_open_pack(&self) -> bool {
+        self.has_open_pack
     }
 
     /// Stages bytes whose hash the caller has verified; known content stays as it is.
@@ -318,7 +344,11 @@ impl<'r, R: Repo> Staged<'r, R> {
     }
 
     /// The new tree and the finished batch. Heads that ended where they began are left out.
+    ///
+    /// # Panics
+    /// When a pack is still open.
     pub fn finish(mut self) -> Fallible<Batch, R> {
+        assert!(!self.has_open_pack, "packs are closed before they are stored");
         let mut changes = Vec::with_capacity(self.heads.len());
         let heads = std::mem::take(&mut self.heads);
         for (note, after) in heads {

@@ -128,7 +128,7 @@ impl Facts {
 /// A folder on a disk; see the laws above. Errors are the system's, unchanged in kind.
 pub trait FileSystem {
     /// A file opened for reading.
-    type Reader: io::Read;
+    type Reader: io::Read + 'static;
 
     /// What this file system can do.
     fn facts(&self) -> Facts;
