@@ -14,7 +14,6 @@ use crucible_proto::limits::HAVE_MAX;
 use crucible_proto::message::{self, Answer, Cursor, Done};
 use crucible_sync::ask::{self, Asking, Request};
 use crucible_sync::replica::ReplicaStore;
-use crucible_sync::repo::Repo;
 use crucible_sync::staged::{EngineError, Tree};
 use crucible_sync::unpack::UnpackError;
 use crucible_vault::fs::FileSystem;

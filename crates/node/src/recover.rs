@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crucible_core::vault_path::VaultPath;
 use crucible_sync::replica::{Displaced, FileRow, FileStat, Placing, ReplicaBatch, ReplicaStore};
-use crucible_sync::repo::Repo;
 use crucible_sync::staged::EngineError;
 use crucible_vault::content::{Naming, identify_file};
 use crucible_vault::fs::FileSystem;

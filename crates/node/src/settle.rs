@@ -19,7 +19,6 @@ use crucible_core::version::{Live, Version};
 use crucible_sync::mint::{Change, Found, Minter};
 use crucible_sync::pack::is_inline;
 use crucible_sync::replica::{Displaced, FileRow, FileStat, Placing, ReplicaBatch, ReplicaStore};
-use crucible_sync::repo::Repo;
 use crucible_sync::staged::{EngineError, Merging, Staged, Tree};
 use crucible_vault::content::{Naming, identify, identify_file};
 use crucible_vault::fs::{FileSystem, TMP_DIR, join, parent};
@@ -47,6 +46,9 @@ struct Wanted {
     version: VersionId,
     live: Live,
 }
+
+/// The other side, while there is one.
+type OtherSide<'l, 'd> = &'l mut Option<&'d mut dyn Link>;
 
 /// What to do about one note's file.
 struct Step {
@@ -85,7 +87,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let mut done = 0;
             while done < todo.len() {
                 let (steps, taken) = self.plan(&todo[done..], round)?;
-                let outcome = self.apply(steps, link.as_deref_mut(), round)?;
+                let outcome = self.apply(steps, &mut link, round)?;
                 postponed.extend(&outcome.postponed);
                 let taken = &todo[done..done + taken];
                 self.conclude(outcome, taken, &postponed, round)?;
@@ -168,7 +170,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     fn apply(
         &mut self,
         steps: Vec<Step>,
-        mut link: Option<&mut dyn Link>,
+        link: OtherSide<'_, '_>,
         round: &mut Round<'_>,
     ) -> Fallible<Outcome, S> {
         let mut outcome = Outcome::default();
@@ -185,7 +187,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             self.remove(&step, &trash, &mut touched, &mut outcome, round)?;
         }
         self.rename_all(&mut steps, &mut touched, &mut emptied, &mut outcome, round)?;
-        self.write_all(steps, link.as_deref_mut(), &mut touched, &mut outcome, round)?;
+        self.write_all(steps, link, &mut touched, &mut outcome, round)?;
         for path in emptied {
             write::prune(&self.fs, parent(path.as_str()), |_| true, &mut touched)?;
         }
@@ -384,7 +386,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     fn write_all(
         &mut self,
         steps: Vec<Step>,
-        mut link: Option<&mut dyn Link>,
+        link: OtherSide<'_, '_>,
         touched: &mut Touched,
         outcome: &mut Outcome,
         round: &mut Round<'_>,
@@ -397,7 +399,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             if same {
                 continue;
             }
-            match self.stage(wanted, &step.name, link.as_deref_mut(), round)? {
+            match self.stage(wanted, &step.name, link, round)? {
                 Some(file) => {
                     staged.push(file);
                     ready.push(step);
@@ -424,7 +426,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         &self,
         wanted: &Wanted,
         name: &UniqueName,
-        link: Option<&mut dyn Link>,
+        link: OtherSide<'_, '_>,
         round: &mut Round<'_>,
     ) -> Fallible<Option<write::Staged>, S> {
         let content = &wanted.live.content;
@@ -644,10 +646,10 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     fn fetch(
         &self,
         live: &Live,
-        link: Option<&mut dyn Link>,
+        link: OtherSide<'_, '_>,
         round: &mut Round<'_>,
     ) -> Fallible<Option<String>, S> {
-        let Some(link) = link else {
+        let Some(link) = link.as_mut() else {
             let reason = "its bytes are not here yet; they come with the next sync".to_owned();
             round.report.notice(Notice::NotPlaced { path: live.path.to_string(), reason });
             return Ok(None);

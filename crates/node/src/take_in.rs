@@ -19,7 +19,7 @@ use crucible_sync::guard::{Guard, Loss};
 use crucible_sync::mint::{Change, Found, Minter};
 use crucible_sync::pack::is_inline;
 use crucible_sync::replica::{FileRow, FileStat, ReplicaBatch, ReplicaMeta, ReplicaStore};
-use crucible_sync::repo::{Body, Pack, Repo};
+use crucible_sync::repo::{Body, Pack};
 use crucible_sync::staged::{EngineError, Staged, Tree};
 use crucible_vault::content::{Naming, identify};
 use crucible_vault::fs::FileSystem;
