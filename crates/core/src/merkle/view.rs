@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::id::{NodeHash, Tag};
 use crate::limits::FANOUT;
 use crate::merkle::TreeRead;
-use crate::merkle::node::{Entry, KEY_DIGITS, Node, Root};
+use crate::merkle::node::{Entry, Key, Node, Root};
 use crate::merkle::read::{Leaves, Read, ReadError, dir_top, load};
 use crate::vault_path::VaultPath;
 
@@ -37,49 +37,33 @@ impl View {
         }
     }
 
-    /// The child at `digit` of this view at `depth`.
-    pub(super) fn child<S: TreeRead>(&self, tree: &S, depth: usize, digit: usize) -> Read<Self, S> {
-        match self.branch() {
-            Some(_) if depth >= KEY_DIGITS => Err(self.misplaced()),
-            Some(children) => Self::top(tree, children[digit]),
-            None => {
-                let entries = self.entries().unwrap_or_default();
-                let part: Vec<_> = entries
-                    .iter()
-                    .filter(|entry| depth < KEY_DIGITS && entry.key().digit(depth) == digit)
-                    .cloned()
-                    .collect();
-                if part.is_empty() {
-                    Ok(Self::Absent)
-                } else if part.len() == entries.len() {
-                    Ok(self.clone())
-                } else {
-                    Ok(Self::Part(part))
-                }
-            }
+    /// Of a bucket, the part whose keys are like that.
+    fn part(&self, belongs: impl Fn(&Key) -> bool) -> Self {
+        let entries = self.entries().unwrap_or_default();
+        let part: Vec<_> = entries.iter().filter(|entry| belongs(&entry.key())).cloned().collect();
+        match part.len() {
+            0 => Self::Absent,
+            len if len == entries.len() => self.clone(),
+            _ => Self::Part(part),
         }
     }
 
-    /// The children's tags, without reading the children.
-    pub(super) fn child_tags<S: TreeRead>(
-        &self,
-        tree: &S,
-        depth: usize,
-    ) -> Read<[Option<Tag>; FANOUT], S> {
-        let mut tags = [None; FANOUT];
-        match self.branch() {
-            Some(children) => {
-                for (tag, child) in tags.iter_mut().zip(children) {
-                    *tag = child.map(|hash| hash.tag());
-                }
-            }
-            None => {
-                for (digit, tag) in tags.iter_mut().enumerate() {
-                    *tag = self.child(tree, depth, digit)?.tag();
-                }
-            }
+    /// The tags of the children of this view at `depth` (below 64), without reading the
+    /// children.
+    pub(super) fn child_tags(&self, depth: usize) -> [Option<Tag>; FANOUT] {
+        if let Some(children) = self.branch() {
+            return children.map(|child| child.map(|hash| hash.tag()));
         }
-        Ok(tags)
+        let mut parts = [const { Vec::new() }; FANOUT];
+        let entries = self.entries().unwrap_or_default();
+        for entry in entries {
+            parts[entry.key().digit(depth)].push(entry.clone());
+        }
+        parts.map(|part| match part.len() {
+            0 => None,
+            len if len == entries.len() => self.tag(),
+            _ => Self::Part(part).tag(),
+        })
     }
 
     /// The tag of the node that is here, or would be.
@@ -96,14 +80,13 @@ impl View {
         let mut entries = Vec::new();
         let mut pending = vec![self.clone()];
         while let Some(view) = pending.pop() {
-            match (view.entries(), view.branch()) {
-                (Some(more), _) => entries.extend_from_slice(more),
-                (None, Some(children)) => {
+            match view.branch() {
+                None => entries.extend_from_slice(view.entries().unwrap_or_default()),
+                Some(children) => {
                     for &child in children.iter().flatten() {
                         pending.push(Self::top(tree, Some(child))?);
                     }
                 }
-                (None, None) => return Err(view.misplaced()),
             }
         }
         entries.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
@@ -142,13 +125,6 @@ impl View {
             Self::Stored(hash, _) => Leaves::below(tree, folder.cloned(), Some(*hash)),
         }
     }
-
-    fn misplaced<E: std::error::Error>(&self) -> ReadError<E> {
-        match self {
-            Self::Stored(hash, _) => ReadError::Misplaced(*hash),
-            Self::Absent | Self::Part(_) => unreachable!("only a stored node is a branch"),
-        }
-    }
 }
 
 /// Finds views, and remembers the way to the folders it has been to.
@@ -175,8 +151,11 @@ impl<'t, S: TreeRead> Finder<'t, S> {
             Area::Folder(Some(folder)) => self.folder(folder)?,
         };
         let mut view = View::top(self.tree, top)?;
-        for (depth, &digit) in digits.iter().enumerate() {
-            view = view.child(self.tree, depth, usize::from(digit))?;
+        for &digit in digits {
+            match view.branch() {
+                Some(children) => view = View::top(self.tree, children[usize::from(digit)])?,
+                None => return Ok(view.part(|key| key.starts_with(digits))),
+            }
         }
         Ok(view)
     }

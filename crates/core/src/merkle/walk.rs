@@ -73,8 +73,8 @@ pub enum Broken {
     /// It answers none of what was asked, or more.
     #[error("covers another number of positions than were asked about")]
     Covered,
-    /// It leads to a path that no vault can have.
-    #[error("leads to a path that no vault can have")]
+    /// It leads to a path, or to a depth of a trie, that no vault can have.
+    #[error("leads to where no vault can have anything")]
     Path,
     /// It shows one note in two places.
     #[error("shows a note in two places")]

@@ -6,7 +6,7 @@
 use crate::id::{LeafHash, NoteId};
 use crate::merkle::TreeRead;
 use crate::merkle::diff::pairs;
-use crate::merkle::node::Entry;
+use crate::merkle::node::{Entry, KEY_DIGITS};
 use crate::merkle::read::child;
 use crate::merkle::view::{Area, View};
 use crate::merkle::walk::message::{Content, Position, Summary};
@@ -34,8 +34,9 @@ pub(super) fn compare<S: TreeRead>(
             View::Absent => Vec::new(),
             View::Stored(..) | View::Part(_) => vec![Finding::MineOnly(at.clone())],
         }),
+        Content::Branch(_) if at.depth() >= KEY_DIGITS => Err(Broken::Path.into()),
         Content::Branch(theirs) => {
-            let mine = mine.child_tags(tree, at.depth())?;
+            let mine = mine.child_tags(at.depth());
             let pairs = mine.iter().zip(theirs.iter()).enumerate();
             Ok(pairs
                 .filter(|(_, (mine, theirs))| mine != theirs)
