@@ -6,3 +6,4 @@
 
 pub mod fake_fs;
 pub mod memory_store;
+pub mod server_link;

@@ -1,0 +1,300 @@
+//! Two folders and a server, end to end but for sockets and real disks.
+
+use crucible_core::id::{ReplicaId, VaultId};
+use crucible_core::vault_path::VaultPath;
+use crucible_node::error::{Direction, SyncError};
+use crucible_node::replica::{Options, Replica, Settings, scan_here};
+use crucible_node::report::Report;
+use crucible_node::world::World;
+use crucible_sync::replica::{ReplicaMeta, ReplicaStore};
+use crucible_sync::repo::Repo;
+use crucible_testkit::fake_fs::{FakeFs, Variant};
+use crucible_testkit::memory_store::{MemoryError, MemoryStore};
+use crucible_testkit::server_link::{Server, ServerLink};
+
+const VAULT: VaultId = VaultId::from_bytes([7; 16]);
+
+struct Clock {
+    now_ms: u64,
+    seed: u128,
+}
+
+impl World for Clock {
+    fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+    fn random(&mut self) -> [u8; 16] {
+        self.seed += 1;
+        (self.seed << 64 | u128::from(self.now_ms)).to_be_bytes()
+    }
+}
+
+struct Device {
+    replica: Replica<FakeFs, MemoryStore>,
+    link: ServerLink,
+    world: Clock,
+}
+
+impl Device {
+    fn new(number: u8, link: &ServerLink) -> Self {
+        Self::on(number, link, Variant::Linux)
+    }
+
+    fn on(number: u8, link: &ServerLink, variant: Variant) -> Self {
+        let fs = FakeFs::new(variant);
+        fs.disk().user_make_dir(".crucible").unwrap();
+        let meta = ReplicaMeta {
+            vault: VAULT,
+            replica: ReplicaId::from_bytes([number; 16]),
+            counter: 0,
+            acked_counter: 0,
+            ticks: 0,
+            clock_correction_ms: 0,
+            common_root: None,
+            pulled: None,
+            conflicts_seen: 0,
+            rounds: 0,
+            names: 0,
+            joined: false,
+        };
+        let store = MemoryStore::device(meta);
+        let replica = Replica::new(fs, store, Settings::default(), scan_here).unwrap();
+        let world = Clock { now_ms: 1_000_000 + u64::from(number), seed: u128::from(number) << 32 };
+        Self { replica, link: link.another(), world }
+    }
+
+    fn write(&mut self, path: &str, text: &str) {
+        let mut disk = self.replica.fs().disk();
+        let mut at = 0;
+        while let Some(slash) = path[at..].find('/') {
+            at += slash;
+            // A folder that is there already is as good.
+            let _ = disk.user_make_dir(&path[..at]);
+            at += 1;
+        }
+        disk.user_write(path, text.as_bytes()).unwrap();
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        self.replica.fs().disk().user_rename(from, to).unwrap();
+    }
+
+    fn remove(&mut self, path: &str) {
+        self.replica.fs().disk().user_remove(path).unwrap();
+    }
+
+    fn read(&self, path: &str) -> Option<String> {
+        let bytes = self.replica.fs().disk().user_read(path)?;
+        Some(String::from_utf8(bytes).unwrap())
+    }
+
+    fn files(&self) -> Vec<String> {
+        let disk = self.replica.fs().disk();
+        disk.visible().into_keys().filter(|path| !path.starts_with(".crucible")).collect()
+    }
+
+    fn try_sync(&mut self, options: Options) -> Result<Report, SyncError<MemoryError>> {
+        self.world.now_ms += 10;
+        self.replica.sync(&mut self.link, &mut self.world, options, &mut |_| {})
+    }
+
+    fn sync(&mut self) -> Report {
+        self.try_sync(Options::default()).unwrap()
+    }
+}
+
+fn pair() -> (Device, Device) {
+    let link = ServerLink::new(Server::new(VAULT, 1_000_000));
+    (Device::new(1, &link), Device::new(2, &link))
+}
+
+fn in_step(a: &Device, b: &Device) {
+    assert_eq!(a.replica.store().root().unwrap(), b.replica.store().root().unwrap());
+    let (one, other) = (a.replica.fs().disk().visible(), b.replica.fs().disk().visible());
+    let ours = |path: &&String| !path.starts_with(".crucible");
+    assert_eq!(
+        one.iter().filter(|(path, _)| ours(path)).collect::<Vec<_>>(),
+        other.iter().filter(|(path, _)| ours(path)).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn notes_go_over_and_edits_apart_come_together() {
+    let (mut a, mut b) = pair();
+    a.write("Daily/one.md", "# One\n\nFirst sentence.\n\nSecond sentence.\n");
+    a.write("pic.png", "\u{1}binary");
+    a.sync();
+    b.sync();
+    in_step(&a, &b);
+    a.write("Daily/one.md", "# One\n\nFirst good sentence.\n\nSecond sentence.\n");
+    b.write("Daily/one.md", "# One\n\nFirst sentence.\n\nSecond fine sentence.\n");
+    a.sync();
+    let report = b.sync();
+    assert_eq!((report.merged, report.conflicts.len()), (1, 0));
+    a.sync();
+    in_step(&a, &b);
+    let merged = "# One\n\nFirst good sentence.\n\nSecond fine sentence.\n";
+    assert_eq!(a.read("Daily/one.md").as_deref(), Some(merged));
+}
+
+#[test]
+fn a_second_round_sends_nothing_and_touches_nothing() {
+    let (mut a, mut b) = pair();
+    a.write("a.md", "x\n");
+    a.sync();
+    b.sync();
+    for device in [&mut a, &mut b] {
+        let before = device.replica.fs().disk().image();
+        let report = device.sync();
+        assert_eq!((report.pushed, report.pulled, report.merged), (0, 0, 0));
+        let after = device.replica.fs().disk();
+        assert_eq!(FakeFs::from_image(&before).disk().visible(), after.visible());
+    }
+}
+
+#[test]
+fn a_rename_here_and_an_edit_there_merge_without_a_trace() {
+    let (mut a, mut b) = pair();
+    a.write("old/note.md", "# Title\n\nSome text that is here.\n");
+    a.sync();
+    b.sync();
+    a.rename("old/note.md", "note.md");
+    b.write("old/note.md", "# Title\n\nSome more text that is here.\n");
+    a.sync();
+    b.sync();
+    a.sync();
+    in_step(&a, &b);
+    assert_eq!(a.files(), ["note.md"]);
+    assert_eq!(a.read("note.md").as_deref(), Some("# Title\n\nSome more text that is here.\n"));
+}
+
+#[test]
+fn a_deletion_goes_over_and_an_edit_beats_it() {
+    let (mut a, mut b) = pair();
+    a.write("gone.md", "one\n");
+    a.write("kept.md", "two\n");
+    a.sync();
+    b.sync();
+    a.remove("gone.md");
+    a.remove("kept.md");
+    b.write("kept.md", "two and more\n");
+    a.sync();
+    let report = b.sync();
+    assert_eq!(report.conflicts.len(), 1);
+    a.sync();
+    in_step(&a, &b);
+    assert_eq!(b.files(), ["kept.md"]);
+}
+
+#[test]
+fn two_names_change_places() {
+    let (mut a, mut b) = pair();
+    a.write("a.md", "This is the first of the two notes.\n");
+    a.write("b.md", "And that one would be the other one.\n");
+    a.sync();
+    b.sync();
+    a.rename("a.md", "c.md");
+    a.rename("b.md", "a.md");
+    a.rename("c.md", "b.md");
+    a.sync();
+    b.sync();
+    in_step(&a, &b);
+    assert_eq!(b.read("a.md").as_deref(), Some("And that one would be the other one.\n"));
+}
+
+#[test]
+fn filled_folders_meet() {
+    let (mut a, mut b) = pair();
+    for device in [&mut a, &mut b] {
+        device.write("same.md", "equal\n");
+    }
+    a.write("daily.md", "# Day\n\nfrom a\n");
+    b.write("daily.md", "# Day\n\nfrom b\n");
+    b.write("only-b.md", "b\n");
+    a.sync();
+    b.sync();
+    a.sync();
+    in_step(&a, &b);
+    let daily = a.read("daily.md").unwrap();
+    assert!(daily.contains("from a") && daily.contains("from b"), "{daily}");
+    assert_eq!(a.files(), ["daily.md", "only-b.md", "same.md"]);
+}
+
+#[test]
+fn a_large_blob_goes_over_and_both_sides_replacing_it_keep_one_and_record_the_other() {
+    let (mut a, mut b) = pair();
+    let bytes = |c: &str| c.repeat(300_000);
+    a.write("film.bin", &bytes("x"));
+    a.sync();
+    b.sync();
+    in_step(&a, &b);
+    a.write("film.bin", &bytes("y"));
+    b.write("film.bin", &bytes("z"));
+    a.sync();
+    let report = b.sync();
+    assert_eq!(report.conflicts.len(), 1);
+    a.sync();
+    in_step(&a, &b);
+}
+
+#[test]
+fn an_emptied_folder_stops_the_round_and_comes_back_when_asked() {
+    let (mut a, mut b) = pair();
+    for i in 0..8 {
+        a.write(&format!("n{i}.md"), &format!("note {i}\n"));
+    }
+    a.sync();
+    b.sync();
+    for i in 0..8 {
+        b.remove(&format!("n{i}.md"));
+    }
+    let error = b.try_sync(Options::default()).unwrap_err();
+    let SyncError::Guard { lost: 8, of: 8, direction: Direction::Outgoing } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(a.sync().pulled, 0);
+    b.try_sync(Options { restore_missing: true, ..Options::default() }).unwrap();
+    in_step(&a, &b);
+    assert_eq!(b.files().len(), 8);
+    for i in 0..8 {
+        b.remove(&format!("n{i}.md"));
+    }
+    b.try_sync(Options { allow_mass_delete: true, ..Options::default() }).unwrap();
+    let error = a.try_sync(Options::default()).unwrap_err();
+    let SyncError::Guard { direction: Direction::Incoming, .. } = error else { panic!("{error}") };
+    assert_eq!(a.files().len(), 8);
+    a.try_sync(Options { allow_mass_delete: true, ..Options::default() }).unwrap();
+    in_step(&a, &b);
+    assert!(a.files().is_empty());
+}
+
+#[test]
+fn two_notes_that_claim_one_name_both_stay() {
+    let (mut a, mut b) = pair();
+    a.write("x.md", "The words of the first note.\n");
+    a.write("y.md", "Entirely different words of the other.\n");
+    a.sync();
+    b.sync();
+    a.rename("x.md", "z.md");
+    b.rename("y.md", "z.md");
+    a.sync();
+    b.sync();
+    a.sync();
+    b.sync();
+    in_step(&a, &b);
+    assert_eq!(a.files().len(), 2, "{:?}", a.files());
+    assert!(a.files().iter().any(|path| path.contains("(conflict ")), "{:?}", a.files());
+}
+
+#[test]
+fn a_lost_database_keeps_every_word() {
+    let (mut a, b) = pair();
+    a.write("a.md", "one\n");
+    a.sync();
+    let mut again = Device::new(9, &b.link);
+    again.write("a.md", "one\n");
+    again.sync();
+    assert!(VaultPath::new("a.md").is_ok());
+    in_step(&a, &again);
+    assert!(again.replica.store().unsent().unwrap().is_empty());
+}
