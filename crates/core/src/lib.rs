@@ -10,6 +10,7 @@
 pub mod ancestry;
 pub mod block;
 pub mod conflict;
+pub mod conflict_choice;
 pub mod frontmatter;
 pub mod hash;
 pub mod heads;

@@ -23,6 +23,7 @@ use crucible_vault::write::UniqueName;
 use crate::error::SyncError;
 use crate::link::Link;
 use crate::report::{Notice, Progress, Report};
+use crate::round_log::Changed;
 use crate::world::World;
 
 /// Rounds after which two sides that still differ are a bug.
@@ -101,6 +102,18 @@ pub(crate) struct Round<'w> {
     pub(crate) options: Options,
     pub(crate) progress: &'w mut dyn FnMut(Progress),
     pub(crate) report: Report,
+    /// What was changed in the folder, for `undo`.
+    pub(crate) changed: Vec<Changed>,
+}
+
+impl<'w> Round<'w> {
+    pub(crate) fn new(
+        world: &'w mut dyn World,
+        options: Options,
+        progress: &'w mut dyn FnMut(Progress),
+    ) -> Self {
+        Self { world, options, progress, report: Report::default(), changed: Vec::new() }
+    }
 }
 
 pub(crate) type Fallible<T, S> = Result<T, SyncError<<S as Repo>::Error>>;
@@ -141,9 +154,10 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         options: Options,
         progress: &mut dyn FnMut(Progress),
     ) -> Fallible<Report, S> {
-        let mut round = Round { world, options, progress, report: Report::default() };
+        let mut round = Round::new(world, options, progress);
         self.begin(&mut round)?;
-        if !self.meta()?.joined {
+        let was_joined = self.meta()?.joined;
+        if !was_joined {
             self.exchange(link, &mut round, true)?;
         }
         for _ in 0..ROUNDS_MAX {
@@ -151,6 +165,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let in_step = self.exchange(link, &mut round, self.settings.read_only)?;
             let settled = self.settle(Some(link), &mut round)?;
             if in_step && settled && self.nothing_to_send(&mut round)? {
+                if was_joined {
+                    self.remember_round(&mut round)?;
+                }
                 return self.finish(round, link);
             }
         }
@@ -167,7 +184,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         options: Options,
         progress: &mut dyn FnMut(Progress),
     ) -> Fallible<Report, S> {
-        let mut round = Round { world, options, progress, report: Report::default() };
+        let mut round = Round::new(world, options, progress);
         self.begin(&mut round)?;
         self.take_in(&mut round)?;
         self.settle(None, &mut round)?;
@@ -175,7 +192,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         Ok(round.report)
     }
 
-    fn begin(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
+    pub(crate) fn begin(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
         if !self.recovered {
             self.recover(round)?;
             self.recovered = true;

@@ -32,6 +32,7 @@ use crate::error::SyncError;
 use crate::link::Link;
 use crate::replica::{Fallible, Replica, Round, to_file_stat, to_stat, unique_name};
 use crate::report::{Notice, Progress};
+use crate::round_log::Changed;
 
 /// Notes brought into place in one transaction.
 const CHUNK_NOTES: usize = 1_024;
@@ -66,6 +67,8 @@ struct Outcome {
     edits: Vec<(VersionId, VaultPath, Kept)>,
     /// Steps that met something unexpected.
     postponed: BTreeSet<NoteId>,
+    /// What people see otherwise now.
+    changed: Vec<Changed>,
 }
 
 impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
@@ -251,6 +254,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             }
             Some(Removed::Done { kept, .. }) => {
                 outcome.batch.files_gone.push(path.clone());
+                let (note, before) = (step.note, Some(row.version));
+                outcome.changed.push(Changed { note, before });
                 self.watch(kept, row, outcome, round)?;
             }
             Some(Removed::Gone) => outcome.batch.files_gone.push(path.clone()),
@@ -323,6 +328,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             }
             Some(Renamed::Done { stat, edited, kept }) => {
                 emptied.insert(from.clone());
+                let (note, before) = (step.note, Some(row.version));
+                outcome.changed.push(Changed { note, before });
                 let old = row.clone();
                 row.disk_path = to.clone();
                 row.stat = match (stat, edited) {
@@ -475,6 +482,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                     seen_ns: 0,
                 });
                 let row = step.row.as_ref();
+                let (note, before) = (step.note, row.map(|row| row.version));
+                outcome.changed.push(Changed { note, before });
                 self.look_at(displaced, row, step.note, &wanted.path, outcome, round)?;
             }
         }
@@ -545,7 +554,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         postponed: &BTreeSet<NoteId>,
         round: &mut Round<'_>,
     ) -> Fallible<(), S> {
-        let Outcome { mut batch, edits, .. } = outcome;
+        let Outcome { mut batch, edits, changed, .. } = outcome;
+        round.changed.extend(changed);
         batch.settled.extend(taken.iter().filter(|note| !postponed.contains(note)));
         let mut last: BTreeMap<VaultPath, FileRow> = BTreeMap::new();
         for row in std::mem::take(&mut batch.files) {
