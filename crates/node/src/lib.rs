@@ -3,13 +3,14 @@
 //! Invariant: no decision about whose words win is taken here. In reading order: [`world`] and
 //! [`link`] are what it needs from outside, [`replica`] is the round, which goes through
 //! `recover` (what a crash left), `take_in` (the folder into the store), `exchange` (the store and
-//! the other side) and `settle` (the store into the folder); [`actions`] is what a person asks for besides; [`report`] and [`error`] say what
+//! the other side) and `settle` (the store into the folder); [`actions`] is what a person asks for besides, [`outlook`] what would happen; [`report`] and [`error`] say what
 //! came of it.
 
 pub mod actions;
 pub mod error;
 mod exchange;
 pub mod link;
+pub mod outlook;
 mod recover;
 mod renames;
 pub mod replica;

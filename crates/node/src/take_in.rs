@@ -32,7 +32,7 @@ use crate::replica::{Fallible, Replica, Round, to_file_stat};
 use crate::report::{Notice, Progress};
 
 /// What is different about one file.
-enum Difference<'s> {
+pub(crate) enum Difference<'s> {
     /// Nobody knew it.
     New(&'s scan::Found),
     /// It holds other bytes.
@@ -57,7 +57,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         self.record(differences, &scan, round)
     }
 
-    fn compare<'s>(
+    pub(crate) fn compare<'s>(
         &self,
         rows: &BTreeMap<VaultPath, FileRow>,
         scan: &'s Scan,
@@ -270,7 +270,7 @@ fn moved_over(rows: &BTreeMap<VaultPath, FileRow>, scan: &Scan) -> BTreeSet<Vaul
 }
 
 /// What the scan has to say to a person.
-fn tell(scan: &Scan, round: &mut Round<'_>) {
+pub(crate) fn tell(scan: &Scan, round: &mut Round<'_>) {
     for unknown in &scan.unknown {
         let (path, reason) = (unknown.path.clone(), unknown.reason);
         round.report.notice(Notice::Unknown { path, reason });

@@ -1,0 +1,247 @@
+//! What a round would do, and where this replica stands; nothing is changed by looking.
+
+use std::collections::BTreeMap;
+
+use crucible_core::id::{NoteId, RootHash};
+use crucible_core::vault_path::VaultPath;
+use crucible_core::version::Version;
+use crucible_proto::message::{self, Answer};
+use crucible_sync::ask::{self, Asking};
+use crucible_sync::replica::ReplicaStore;
+use crucible_sync::staged::EngineError;
+use crucible_sync::unpack::UnpackError;
+use crucible_vault::fs::FileSystem;
+
+use crate::error::SyncError;
+use crate::link::{Link, LinkError};
+use crate::replica::{Fallible, Options, Replica, Round};
+use crate::report::{Notice, Progress};
+use crate::take_in::Difference;
+use crate::world::World;
+
+/// On which side something would change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// In this folder.
+    Here,
+    /// On the other side.
+    There,
+}
+
+/// What would happen to a note.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// It is new.
+    Create,
+    /// It gets other bytes.
+    Edit,
+    /// It gets this name.
+    Rename(VaultPath),
+    /// It goes.
+    Delete,
+    /// Both sides changed it: the two are merged.
+    Merge,
+}
+
+/// One thing a round would do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Step {
+    /// Where.
+    pub side: Side,
+    /// To which note, by its path now.
+    pub path: VaultPath,
+    /// What.
+    pub operation: Operation,
+}
+
+/// What a round would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order of sides and paths.
+    pub steps: Vec<Step>,
+    /// Whether there is more to pull than one page, which is all that was asked for.
+    pub there_is_more: bool,
+    /// What a person should hear of.
+    pub notices: Vec<Notice>,
+}
+
+/// Where a replica stands, as far as it knows without asking.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Changes in the folder that are not versioned yet.
+    pub changes: Vec<Step>,
+    /// Versions the other side does not have.
+    pub unsent: u64,
+    /// Notes whose file is not as their heads want it.
+    pub unsettled: u64,
+    /// Conflicts nobody has dealt with.
+    pub conflicts: u64,
+    /// Notes that exist.
+    pub notes: u64,
+    /// The root here.
+    pub root: Option<RootHash>,
+    /// The last root both sides had.
+    pub common_root: Option<RootHash>,
+    /// What a person should hear of.
+    pub notices: Vec<Notice>,
+}
+
+/// Most conflicts that are counted one by one.
+const CONFLICTS_COUNTED: usize = 100_000;
+
+impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
+    /// Where this replica stands.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub fn status(&mut self, world: &mut dyn World) -> Fallible<Status, S> {
+        let mut ignored = |_: Progress| {};
+        let mut round = Round::new(world, Options::default(), &mut ignored);
+        let changes = self.local_changes(&mut round)?;
+        let store = &self.store;
+        Ok(Status {
+            changes: changes.into_values().collect(),
+            unsent: store.unsent().map_err(EngineError::Repo)?.len() as u64,
+            unsettled: store.unsettled().map_err(EngineError::Repo)?.len() as u64,
+            conflicts: store.open_conflicts(CONFLICTS_COUNTED).map_err(EngineError::Repo)?.len()
+                as u64,
+            notes: store.live_notes().map_err(EngineError::Repo)?,
+            root: store.root().map_err(EngineError::Repo)?,
+            common_root: self.meta()?.common_root,
+            notices: round.report.notices,
+        })
+    }
+
+    /// What a round would do. Asks the other side what is new there, and stores nothing.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub fn plan(
+        &mut self,
+        link: Option<&mut dyn Link>,
+        world: &mut dyn World,
+    ) -> Fallible<Plan, S> {
+        let mut ignored = |_: Progress| {};
+        let mut round = Round::new(world, Options::default(), &mut ignored);
+        let mut outgoing = self.local_changes(&mut round)?;
+        for id in self.store.unsent().map_err(EngineError::Repo)? {
+            let version = self.known_version(&id)?;
+            if !version.is_merge() && !outgoing.contains_key(&version.note) {
+                let before = self.first_parent(&version)?;
+                outgoing.extend(
+                    step(Side::There, before.as_deref(), &version).map(|step| (version.note, step)),
+                );
+            }
+        }
+        let mut plan = Plan { notices: round.report.notices, ..Plan::default() };
+        let mut incoming = BTreeMap::new();
+        if let Some(link) = link {
+            plan.there_is_more = self.news(link, &mut incoming)?;
+        }
+        for (note, mut step) in incoming {
+            if outgoing.contains_key(&note) {
+                step.operation = Operation::Merge;
+                outgoing.remove(&note);
+            }
+            plan.steps.push(step);
+        }
+        plan.steps.extend(outgoing.into_values());
+        plan.steps.sort();
+        Ok(plan)
+    }
+
+    fn local_changes(&mut self, round: &mut Round<'_>) -> Fallible<BTreeMap<NoteId, Step>, S> {
+        let rows = self.rows()?;
+        let scan = self.look_through(&rows)?;
+        crate::take_in::tell(&scan, round);
+        let mut steps = BTreeMap::new();
+        let vault = self.meta()?.vault;
+        for difference in self.compare(&rows, &scan) {
+            let (note, path, operation) = match difference {
+                Difference::New(found) => {
+                    let note = NoteId::derive(&vault, &found.path, 0);
+                    (note, found.path.clone(), Operation::Create)
+                }
+                Difference::Edited(row, _) => (row.note, row.disk_path, Operation::Edit),
+                Difference::Moved(row, found) => {
+                    (row.note, row.disk_path, Operation::Rename(found.path.clone()))
+                }
+                Difference::Gone(row) => (row.note, row.disk_path, Operation::Delete),
+                Difference::Touched(..) => continue,
+            };
+            steps.insert(note, Step { side: Side::There, path, operation });
+        }
+        Ok(steps)
+    }
+
+    /// What is new on the other side; whether there is more than a page of it.
+    fn news(
+        &mut self,
+        link: &mut dyn Link,
+        steps: &mut BTreeMap<NoteId, Step>,
+    ) -> Fallible<bool, S> {
+        let mut asking = Asking {
+            policies: self.settings.policies.clone(),
+            allow_mass_delete: true,
+            pull_only: true,
+            ..Asking::default()
+        };
+        for _ in 0..2 {
+            let mut request = ask::request(&self.store, &asking)?;
+            request.round.closed.clear();
+            let body = link.round(&message::body(&request.round))?;
+            let answer = message::parse::<Answer>(&body).map_err(|error| {
+                let place = "the other side".to_owned();
+                LinkError::Malformed { place, reason: error.to_string() }
+            })?;
+            let Answer::Done(done) = answer else { return Ok(true) };
+            let more = done.next.is_some();
+            let absorbed = match ask::absorb(&self.store, &request, *done, &self.policies) {
+                Ok(absorbed) => absorbed,
+                Err(UnpackError::Unresolved) => {
+                    asking.whole = true;
+                    continue;
+                }
+                Err(UnpackError::Engine(error)) => return Err(error.into()),
+                Err(other) => return Err(SyncError::Received(other)),
+            };
+            for (_, version) in &absorbed.batch.repo.versions {
+                let row = self.store.file_of(&version.note).map_err(EngineError::Repo)?;
+                let before = match row {
+                    Some(row) => Some(self.known_version(&row.version)?),
+                    None => None,
+                };
+                if let Some(step) = step(Side::Here, before.as_deref(), version) {
+                    steps.insert(version.note, step);
+                }
+            }
+            return Ok(more);
+        }
+        Ok(true)
+    }
+
+    fn first_parent(&self, version: &Version) -> Fallible<Option<std::sync::Arc<Version>>, S> {
+        match version.parents.first() {
+            Some(parent) => Ok(self.store.version(parent).map_err(EngineError::Repo)?),
+            None => Ok(None),
+        }
+    }
+}
+
+/// What comes of a version after another; `None` for nothing a person would see.
+fn step(side: Side, before: Option<&Version>, after: &Version) -> Option<Step> {
+    let old = before.and_then(Version::live);
+    let (path, operation) = match (old, after.live()) {
+        (None, None) => return None,
+        (None, Some(live)) => (live.path.clone(), Operation::Create),
+        (Some(old), None) => (old.path.clone(), Operation::Delete),
+        (Some(old), Some(live)) if old.path != live.path => {
+            (old.path.clone(), Operation::Rename(live.path.clone()))
+        }
+        (Some(old), Some(live)) if old.content != live.content => {
+            (live.path.clone(), Operation::Edit)
+        }
+        (Some(_), Some(_)) => return None,
+    };
+    Some(Step { side, path, operation })
+}
