@@ -89,7 +89,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let of = todo.len() as u64;
             let mut done = 0;
             while done < todo.len() {
-                let (steps, taken) = self.plan(&todo[done..], round)?;
+                let (steps, taken) = self.plan_steps(&todo[done..], round)?;
                 let outcome = self.apply(steps, &mut link, round)?;
                 postponed.extend(&outcome.postponed);
                 let taken = &todo[done..done + taken];
@@ -103,7 +103,11 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
 
     /// The steps for some of these notes and for all that share names with them, and for how many
     /// of them that is.
-    fn plan(&self, notes: &[NoteId], round: &mut Round<'_>) -> Fallible<(Vec<Step>, usize), S> {
+    fn plan_steps(
+        &self,
+        notes: &[NoteId],
+        round: &mut Round<'_>,
+    ) -> Fallible<(Vec<Step>, usize), S> {
         let facts = self.fs.facts();
         let claims = TreeClaims::new(self)?;
         let mut keys = BTreeSet::new();
