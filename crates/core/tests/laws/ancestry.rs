@@ -7,7 +7,7 @@ use crucible_core::id::VersionId;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::dag::{History, Versions, actions};
+use crate::dag::{Action, History, Versions, actions};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
@@ -99,6 +99,26 @@ proptest! {
             });
             prop_assert_eq!(nearer, None, "nearer than {}", base);
         }
+    }
+}
+
+#[test]
+fn what_two_copies_of_a_folder_call_by_one_dot_is_not_one_history() {
+    // A folder was copied: both copies count on from 1 under one replica id, and each edits twice.
+    let edits = |copy: u64| {
+        let edit = |at| Action::Edit { replica: 0, now_ms: 1_000 + copy * 100 + at, skipped: 0 };
+        History::of(&[edit(0), edit(1)])
+    };
+    let (one, other) = (edits(0), edits(1));
+    let (a, b) = (one.order[1], other.order[1]);
+    assert_eq!(one.versions[&a].clock, other.versions[&b].clock);
+    let mut part = one.part(|at, _| at == 1);
+    part.extend(other.part(|at, _| at == 1));
+    for (older, newer) in [(a, b), (b, a)] {
+        let Ok(found) = is_ancestor(&part, &older, &newer);
+        assert!(!found, "equal clocks say nothing about before and after");
+        let Ok(bases) = merge_bases(&part, &[older], &[newer]);
+        assert_eq!(bases, []);
     }
 }
 

@@ -154,15 +154,21 @@ fn live(version: &mut Version) -> &mut Live {
     }
 }
 
+fn stranger() -> ReplicaId {
+    ReplicaId::from_bytes([9; 16])
+}
+
+fn dots_of(n: u64) -> BTreeSet<Dot> {
+    (1..=n).map(|counter| Dot { replica: stranger(), counter }).collect()
+}
+
 #[test]
 fn every_rule_of_a_version_is_checked_when_it_is_read() {
     let nobody = ReplicaId::NOBODY;
-    let stranger = ReplicaId::from_bytes([9; 16]);
+    let stranger = stranger();
+    let dots = dots_of;
     let id = |n| VersionId::from_bytes([n; 32]);
     let name = |n: usize| "k".repeat(n);
-    let dots = |n: u64| -> BTreeSet<Dot> {
-        (1..=n).map(|counter| Dot { replica: stranger, counter }).collect()
-    };
     let broken = [
         ("parents out of order", changed(|v| v.parents = vec![id(2), id(1)])),
         ("a parent twice", changed(|v| v.parents = vec![id(1), id(1)])),
@@ -286,4 +292,18 @@ fn lengths_that_are_announced_and_absent_are_refused() {
     assert!(Version::decode(&[head, &huge].concat()).is_err());
     let clock = [0xbb, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
     assert!(Version::decode(&[head, &[0x80], &clock].concat()).is_err());
+}
+
+#[test]
+fn keys_stand_in_the_order_of_their_encoding_shorter_ones_first() {
+    let version = changed(|v| {
+        let stamp = v.stamp;
+        live(v).keys = [("aa".into(), stamp), ("b".into(), stamp)].into();
+        live(v).tags = [("cc".into(), dots_of(1)), ("d".into(), dots_of(1))].into();
+    });
+    let bytes = version.encode();
+    let at = |text: &[u8]| bytes.windows(text.len()).position(|window| window == text).unwrap();
+    assert!(at(b"\x61b") < at(b"\x62aa"));
+    assert!(at(b"\x61d") < at(b"\x62cc"));
+    assert_eq!(Version::decode(&bytes).unwrap(), version);
 }
