@@ -5,7 +5,7 @@ use crucible_core::vault_path::VaultPath;
 use crucible_trust::capability::{Capability, Subject, Token, TokenId};
 use crucible_trust::name::VaultName;
 use crucible_trust::rights::Rights;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::{
     Accounts, AccountsError, DEVICE_NAME_CHARS_MAX, Device, IssuedToken, TOKENS_LISTED_MAX, rows,
@@ -109,19 +109,28 @@ impl Accounts {
         let sql = "SELECT * FROM devices WHERE user = ?1 AND device > ?2
                    ORDER BY device LIMIT ?3";
         let after = after.map_or(vec![], |id| id.as_bytes().to_vec());
-        self.read(|db| {
-            rows::all(db, sql, params![user.as_bytes(), after, limit], |row| {
-                let id = rows::id(row, "device", DeviceId::from_bytes)?;
-                Ok(Device {
-                    id,
-                    name: row.get("name")?,
-                    created_ms: rows::time(row, "created_ms")?,
-                    seen_ms: rows::time_if(row, "seen_ms")?,
-                    revoked_ms: rows::time_if(row, "revoked_ms")?,
-                    tokens: tokens_of(db, id)?,
-                })
-            })
-        })
+        let key = params![user.as_bytes(), after, limit];
+        self.read(|db| rows::all(db, sql, key, |row| device_of(db, row)))
+    }
+
+    /// A device by id, whoever's it is.
+    ///
+    /// # Errors
+    /// [`AccountsError`]
+    pub fn device(&self, id: DeviceId) -> Result<Option<Device>, AccountsError> {
+        let sql = "SELECT * FROM devices WHERE device = ?1";
+        self.read(|db| rows::one(db, sql, params![id.as_bytes()], |row| device_of(db, row)))
+    }
+
+    /// What the tokens of a device allow that are neither revoked nor over.
+    ///
+    /// # Errors
+    /// [`AccountsError`]
+    pub fn live_rights(&self, id: DeviceId, now_ms: u64) -> Result<Vec<Rights>, AccountsError> {
+        let sql = "SELECT * FROM tokens WHERE device = ?1 AND revoked_ms IS NULL
+                   AND (expires_ms IS NULL OR expires_ms > ?2)";
+        let key = params![id.as_bytes(), rows::ms(now_ms)];
+        self.read(|db| rows::all(db, sql, key, |row| rows::rights(row, "expires_ms")))
     }
 
     /// Devices of a user whose id in hex begins with `prefix`; at most two, so that a prefix can
@@ -206,6 +215,18 @@ pub(super) fn record(
     ];
     tx.execute(sql, row).map_err(AccountsError::from)?;
     Ok(())
+}
+
+fn device_of(db: &Connection, row: &Row<'_>) -> Result<Device, AccountsError> {
+    let id = rows::id(row, "device", DeviceId::from_bytes)?;
+    Ok(Device {
+        id,
+        name: row.get("name")?,
+        created_ms: rows::time(row, "created_ms")?,
+        seen_ms: rows::time_if(row, "seen_ms")?,
+        revoked_ms: rows::time_if(row, "revoked_ms")?,
+        tokens: tokens_of(db, id)?,
+    })
 }
 
 fn tokens_of(db: &Connection, device: DeviceId) -> Result<Vec<IssuedToken>, AccountsError> {

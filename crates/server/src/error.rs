@@ -1,0 +1,294 @@
+//! The table of everything that can be refused: error → (status, code, message, hint).
+//!
+//! Codes are stable: clients and scripts match on them. The CLI's exit codes derive from the
+//! status: 401 and 403 are 12, 426 is 15, 5xx of storage are 1.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use crucible_store::accounts::AccountsError;
+use crucible_trust::capability::VerifyError;
+use crucible_trust::rights::Denied;
+use serde::Serialize;
+
+use crate::archive::ArchiveError;
+use crate::blobs::BlobError;
+use crate::rounds::EngineError;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $status:ident $code:literal;)*) => {
+        /// The stable codes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The status it travels with.
+            pub fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$name => StatusCode::$status,)*
+                }
+            }
+
+            /// The code as clients match it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $code,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A parameter, path or header that cannot be read.
+    BadRequest = BAD_REQUEST "bad_request";
+    /// No token, or one that is wrong, expired or revoked; `message` says which.
+    Unauthenticated = UNAUTHORIZED "unauthenticated";
+    /// The token has expired.
+    Expired = UNAUTHORIZED "token_expired";
+    /// The token or its device was revoked.
+    Revoked = UNAUTHORIZED "token_revoked";
+    /// The token is good, but not for this.
+    Forbidden = FORBIDDEN "forbidden";
+    /// A `Host` this server does not answer to.
+    ForeignHost = FORBIDDEN "foreign_host";
+    /// A request made by a page of another site.
+    ForeignOrigin = FORBIDDEN "foreign_origin";
+    /// A pairing code that is wrong, used or over.
+    CodeRefused = FORBIDDEN "code_refused";
+    /// Nothing of this name.
+    NotFound = NOT_FOUND "not_found";
+    /// The path exists, the method does not.
+    MethodNotAllowed = METHOD_NOT_ALLOWED "method_not_allowed";
+    /// The client was silent for too long inside its body.
+    Timeout = REQUEST_TIMEOUT "timeout";
+    /// The name is taken.
+    Exists = CONFLICT "exists";
+    /// A short id that more than one thing has.
+    Ambiguous = CONFLICT "ambiguous";
+    /// A part of a blob that does not follow what is here.
+    WrongOffset = CONFLICT "wrong_offset";
+    /// Longer than the bound.
+    TooLarge = PAYLOAD_TOO_LARGE "too_large";
+    /// Not the media type or encoding of this endpoint.
+    UnsupportedMedia = UNSUPPORTED_MEDIA_TYPE "unsupported_media";
+    /// Bytes beyond the end of the blob.
+    BadRange = RANGE_NOT_SATISFIABLE "bad_range";
+    /// Not what this endpoint takes: undecodable, cut short, against a rule.
+    Malformed = UNPROCESSABLE_ENTITY "malformed";
+    /// The bytes are not those of the hash.
+    HashMismatch = UNPROCESSABLE_ENTITY "hash_mismatch";
+    /// The client speaks an older protocol than this server still does.
+    ProtocolTooOld = UPGRADE_REQUIRED "protocol_too_old";
+    /// The client speaks a newer protocol than this server yet does.
+    ProtocolTooNew = UPGRADE_REQUIRED "protocol_too_new";
+    /// Too many requests.
+    RateLimited = TOO_MANY_REQUESTS "rate_limited";
+    /// Our bug, or a failing disk; the log has more.
+    Internal = INTERNAL_SERVER_ERROR "internal";
+    /// Going down, or everything is busy.
+    Unavailable = SERVICE_UNAVAILABLE "unavailable";
+    /// The disk is full; nothing was lost and nothing was stored.
+    StorageFull = INSUFFICIENT_STORAGE "storage_full";
+}
+
+/// A refusal, as the client sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    /// What clients match on.
+    pub code: Code,
+    /// What happened.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<&'static str>,
+    /// In how many milliseconds it is worth trying again.
+    pub retry_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Shape<'a> {
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+}
+
+impl ApiError {
+    /// A refusal with its message.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None, retry_ms: None }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    /// Nothing of this name.
+    pub fn not_found(what: &str) -> Self {
+        Self::new(Code::NotFound, format!("there is no such {what} here"))
+    }
+
+    /// Too many of something.
+    pub fn rate_limited(retry_ms: u64) -> Self {
+        Self {
+            retry_ms: Some(retry_ms),
+            ..Self::new(Code::RateLimited, "too many requests; wait a little")
+        }
+    }
+
+    /// Our bug or a failing disk: the whole story goes to the log, none of it to the client.
+    pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        if disk_is_full(error) {
+            return Self::new(Code::StorageFull, "the server's disk is full; nothing was stored")
+                .hint("free space on the server and sync again");
+        }
+        let mut causes = Vec::new();
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        tracing::error!(error = causes.join(": "), "a request failed");
+        Self::new(Code::Internal, "the server failed; its log says why")
+    }
+}
+
+/// Looks for "no space left" below an error, whether the file system or SQLite said it.
+fn disk_is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return matches!(
+                io.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+            );
+        }
+        let text = error.to_string();
+        if text.contains("database or disk is full") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = Shape { code: self.code.as_str(), message: &self.message, hint: self.hint };
+        let mut response = (self.code.status(), Json(body)).into_response();
+        let headers = response.headers_mut();
+        if self.code.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(ms) = self.retry_ms {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
+        }
+        response.extensions_mut().insert(self.code);
+        response
+    }
+}
+
+impl From<AccountsError> for ApiError {
+    fn from(error: AccountsError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<VerifyError> for ApiError {
+    fn from(error: VerifyError) -> Self {
+        let hint = match error {
+            VerifyError::Vocabulary => "it may come from a newer release; update the server",
+            _ => "join again with a pairing code from a device that is in (`cru invite`)",
+        };
+        Self::new(Code::Unauthenticated, error.to_string()).hint(hint)
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Expired => Self::new(Code::Expired, denied.to_string())
+                .hint("join again with a pairing code from a device that is in (`cru invite`)"),
+            Denied::Vault | Denied::Folder | Denied::Access | Denied::Caveat => {
+                Self::new(Code::Forbidden, denied.to_string())
+                    .hint("ask for an invitation that covers it")
+            }
+        }
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::ReadOnly => Self::new(Code::Forbidden, error.to_string())
+                .hint("ask for an invitation without --read-only"),
+            EngineError::Malformed(_) => Self::new(Code::Malformed, error.to_string()),
+            EngineError::TooLarge => Self::new(Code::TooLarge, error.to_string()),
+            EngineError::TooOld { .. } => {
+                Self::new(Code::ProtocolTooOld, error.to_string()).hint("update the client")
+            }
+            EngineError::TooNew { .. } => {
+                Self::new(Code::ProtocolTooNew, error.to_string()).hint("update the server")
+            }
+            EngineError::NoSuchVersion => Self::not_found("version"),
+            EngineError::Store(source) => Self::internal(&*source),
+        }
+    }
+}
+
+impl From<ArchiveError> for ApiError {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::NoVault => Self::not_found("vault"),
+            ArchiveError::Store(source) => Self::internal(&*source),
+        }
+    }
+}
+
+impl From<BlobError> for ApiError {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::WrongOffset { .. } => Self::new(Code::WrongOffset, error.to_string())
+                .hint("ask with HEAD how much is here and go on from there"),
+            BlobError::Mismatch => Self::new(Code::HashMismatch, error.to_string())
+                .hint("the file may have changed while it was sent; send it again"),
+            BlobError::Absent => Self::not_found("blob"),
+            BlobError::Io(_) => Self::internal(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_refusals_are_refusals() {
+        let codes: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(codes.len(), Code::ALL.len());
+        for code in Code::ALL {
+            let status = code.status();
+            assert!(status.is_client_error() || status.is_server_error(), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_bug_however_deep_it_lies() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = ApiError::from(BlobError::Io(full));
+        assert_eq!(error.code, Code::StorageFull);
+        let broken = std::io::Error::other("secret path /home/anna");
+        let error = ApiError::from(BlobError::Io(broken));
+        assert_eq!(error.code, Code::Internal);
+        assert!(!error.message.contains("anna"));
+    }
+}

@@ -1,0 +1,122 @@
+//! What the shell asks of the engine: rounds and walks as bytes, and the few things about a
+//! vault that are not rounds. Implemented over `sync` and `store`; faked in tests.
+//!
+//! All calls block. [`Rounds::round`] and [`Rounds::restore`] are made under the vault's write
+//! lock: of one vault, one at a time.
+
+use crucible_core::id::{RootHash, VaultId, VersionId};
+use crucible_store::server_repo::Origin;
+use crucible_trust::rights::Access;
+
+/// Who asks the engine, and what they may do in this vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Party {
+    /// Person, device, address and time, as history keeps them.
+    pub origin: Origin,
+    /// With [`Access::Read`], a body that would store anything is [`EngineError::ReadOnly`].
+    pub access: Access,
+}
+
+/// A round, answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoundAnswer {
+    /// The body to send back.
+    pub body: Vec<u8>,
+    /// The root after the round; told to those who listen for events when it is another one.
+    pub root: Option<RootHash>,
+    /// What happened, for the log and the metrics.
+    pub tally: Tally,
+}
+
+/// Counts of one round.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Versions stored.
+    pub pushed: u64,
+    /// Versions sent back.
+    pub pulled: u64,
+    /// Merge versions made.
+    pub merged: u64,
+    /// Conflict records opened.
+    pub conflicts: u64,
+}
+
+/// Why the engine refuses. Nothing was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The body would change a vault that the caller may only read.
+    #[error("this token may only read, and the round brings changes")]
+    ReadOnly,
+    /// The body is no message, or one that breaks a rule.
+    #[error("the body is malformed")]
+    Malformed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Something inside is larger than its bound, for instance once decompressed.
+    #[error("something in the body is larger than allowed")]
+    TooLarge,
+    /// The body begins with an older protocol version than is spoken here.
+    #[error("the body speaks protocol {theirs}, this server {ours}")]
+    TooOld {
+        /// The version of the body.
+        theirs: u8,
+        /// The version of this server.
+        ours: u8,
+    },
+    /// The body begins with a newer protocol version than is spoken here.
+    #[error("the body speaks protocol {theirs}, this server {ours}")]
+    TooNew {
+        /// The version of the body.
+        theirs: u8,
+        /// The version of this server.
+        ours: u8,
+    },
+    /// There is no such version in this vault.
+    #[error("there is no such version")]
+    NoSuchVersion,
+    /// The store failed; a full disk is recognised inside.
+    #[error("the store failed")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The engine of a server, over all its vaults.
+pub trait Rounds: Send + Sync + 'static {
+    /// Makes the store of a vault that the accounts just learned of; again is harmless.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`]
+    fn create(&self, vault: &VaultId) -> Result<(), EngineError>;
+
+    /// The vault's root; `None` before its first version.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`]
+    fn root(&self, vault: &VaultId) -> Result<Option<RootHash>, EngineError>;
+
+    /// One round: the body of a request in, the body of the answer out, everything stored.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    fn round(
+        &self,
+        vault: &VaultId,
+        party: &Party,
+        body: &[u8],
+    ) -> Result<RoundAnswer, EngineError>;
+
+    /// One step of a walk over the vault's tree; changes nothing.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    fn walk(&self, vault: &VaultId, body: &[u8]) -> Result<Vec<u8>, EngineError>;
+
+    /// Makes a version of old the newest of its note, as a new version by `party`. Returns the
+    /// new version's id and the root after it.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    fn restore(
+        &self,
+        vault: &VaultId,
+        party: &Party,
+        version: &VersionId,
+    ) -> Result<(VersionId, Option<RootHash>), EngineError>;
+}

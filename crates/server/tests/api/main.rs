@@ -1,0 +1,15 @@
+//! The server over real sockets on loopback: everything a client can see, nothing below it.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+mod auth;
+mod blobs;
+mod client;
+mod events;
+mod fakes;
+mod history;
+mod lifecycle;
+mod refusals;
+mod rounds;
+mod running;
+mod vaults;
