@@ -10,6 +10,7 @@
 pub mod archive;
 pub mod blobs;
 pub mod config;
+pub mod engine;
 pub mod error;
 pub mod rounds;
 pub mod state;
