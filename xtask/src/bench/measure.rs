@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use nix::sys::wait::wait;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -95,11 +97,14 @@ pub fn spent_any(command: &mut Command, scratch: &Path) -> Result<(Spent, ExitSt
 
 /// The hidden task `measure`.
 pub fn measure(args: &MeasureArgs) -> Result<()> {
+    // Some programs end before what they started does; that becomes ours, and is waited for.
+    set_child_subreaper(true)?;
     let begun = Instant::now();
     let status = Command::new(&args.command[0])
         .args(&args.command[1..])
         .status()
         .with_context(|| format!("{} could not be started", args.command[0]))?;
+    while wait().is_ok() {}
     let wall_us = micros(begun.elapsed());
     let used = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let spent = Spent { cpu_us: cpu_us(&used), peak_kib: peak_kib(&used), wall_us };

@@ -185,6 +185,8 @@ fn start(home: &Path, plan: &Plan<'_>) -> Result<Instance> {
         .args(["serve", "--no-browser", "--no-restart", "--no-upgrade", "--logflags=0"])
         .arg(format!("--home={}", home.display()))
         .env("HOME", home)
+        // Without its own watchdog, whose process would be measured instead.
+        .env("STMONITORED", "yes")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -322,28 +322,53 @@ fn what_is_not_there_and_what_is_not_meant_is_said_with_a_code() {
 }
 
 #[test]
-fn history_is_read_over_http() {
+fn history_is_read_and_put_back_over_http() {
     let (world, [alice]) = World::with_devices();
     for text in ["one\n", "one\ntwo\n"] {
         alice.write("a.md", text);
         alice.sync();
     }
-    let all: Vec<String> = paths(&world, "get", "/api/history")
-        .iter()
-        .filter(|path| path.matches('{').count() <= 1)
-        .map(|path| filled(path))
-        .collect();
-    let answers: Vec<String> = all
-        .iter()
-        .map(|path| {
-            let answer = Ask::new("GET", path).token(&world.token).send(world.address());
-            format!("{path}: {} {}", answer.status, String::from_utf8_lossy(&answer.body))
-        })
-        .collect();
-    let listed = answers.iter().any(|answer| {
-        answer.contains(": 200 ") && answer.contains("a.md") && answer.contains("stamp")
-    });
-    assert!(listed, "{answers:#?}");
+    let all = paths(&world, "get", "/api/history");
+    let list = filled(all.iter().min_by_key(|path| path.len()).unwrap());
+    let listed = get(&world, &list);
+    let revisions = listed["revisions"].as_array().expect("a list of revisions").clone();
+    assert_eq!(revisions.len(), 2, "{listed}");
+    let paged = get(&world, &format!("{list}?limit=1"));
+    assert_eq!(paged["revisions"].as_array().map(Vec::len), Some(1), "{paged}");
+    assert!(!paged["next"].is_null(), "there is a second page: {paged}");
+    let content = all.iter().find(|path| path.ends_with("/content")).expect("a path for content");
+    let mut texts = Vec::new();
+    let mut oldest = String::new();
+    for revision in &revisions {
+        for field in ["version", "stamp", "op", "author", "user", "device"] {
+            assert!(revision.get(field).is_some(), "`{field}` is missing in {revision}");
+        }
+        let id = revision["version"].as_str().unwrap();
+        let path = content.replace("{vault}", "notes").replace("{version}", id);
+        let answer = Ask::new("GET", &path).token(&world.token).send(world.address());
+        assert_eq!(answer.status, 200, "{path}: {}", answer.head);
+        if answer.body == b"one\n" {
+            oldest = id.to_owned();
+        }
+        texts.push(String::from_utf8(answer.body).unwrap());
+    }
+    texts.sort();
+    assert_eq!(texts, ["one\n", "one\ntwo\n"]);
+    let restore = filled(&paths(&world, "post", "/api/history")[0]);
+    let body = format!("{{\"version\":\"{oldest}\"}}");
+    let ask = Ask::new("POST", &restore).token(&world.token);
+    let ask = ask.header("Content-Type: application/json").body(body.as_bytes());
+    let answer = ask.send(world.address());
+    assert!((200..300).contains(&answer.status), "{restore}: {}", answer.head);
+    alice.sync();
+    assert_eq!(alice.read("a.md"), "one\n");
+}
+
+#[track_caller]
+fn get(world: &World, path: &str) -> Value {
+    let answer = Ask::new("GET", path).token(&world.token).send(world.address());
+    assert_eq!(answer.status, 200, "{path}: {}", answer.head);
+    answer.json()
 }
 
 #[test]

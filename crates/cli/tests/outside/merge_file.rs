@@ -65,7 +65,7 @@ fn git_uses_it_as_a_merge_driver() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     git(here, &["init", "-q", "-b", "main"]).ok();
-    let driver = format!("'{}' merge-file --git %O %A %B", cru_binary());
+    let driver = format!("'{}' merge-file --write %O %A %B", cru_binary());
     git(here, &["config", "merge.cru.driver", &driver]).ok();
     fs::write(here.join(".gitattributes"), "*.md merge=cru\n").unwrap();
     let commit = |text: &str| {
@@ -81,4 +81,11 @@ fn git_uses_it_as_a_merge_driver() {
     git(here, &["merge", "-q", "--no-edit", "side"]).ok();
     let merged = fs::read_to_string(here.join("note.md")).unwrap();
     assert_eq!(merged, "The red fox runs. The dog sleeps. The cat waits no longer.\n");
+    git(here, &["checkout", "-q", "-b", "other", "HEAD~1"]).ok();
+    commit("The grey fox runs. The dog sleeps. The cat waits.\n");
+    let told = git(here, &["merge", "-q", "--no-edit", "main"]).code(1);
+    let text = fs::read_to_string(here.join("note.md")).unwrap();
+    assert!(!text.contains("<<<<"), "markers in a note\n{}", told.told());
+    let status = git(here, &["status", "--porcelain"]).ok();
+    assert!(status.text().contains("UU note.md"), "git was not told\n{}", status.told());
 }
