@@ -191,7 +191,10 @@ fn check_component(component: &str) -> Result<(), PathError> {
 /// that HFS+ ignores, as an NTFS stream, with trailing dots or spaces, or as its 8.3 alias
 /// (the list git checks in `is_hfs_dotgit` and `is_ntfs_dotgit`).
 fn is_reserved(component: &str) -> bool {
-    // Everything reserved begins with a dot, `g`, `c` or an ignorable code point.
+    // Everything reserved begins with a dot, `g`, `c` or an ignorable code point, which is not ASCII.
+    if component.is_ascii() && !component.starts_with(['.', 'g', 'G', 'c', 'C']) {
+        return false;
+    }
     let seen: String = component.chars().filter(|&c| !is_ignorable(c)).collect();
     let stem = seen.split([':', '\\']).next().unwrap_or_default();
     let folded = FoldKey::new(stem.trim_end_matches(['.', ' ']));

@@ -69,6 +69,8 @@ pub enum Fault {
     CrashAfter,
     /// It fails; writing may have begun.
     Error(ErrorKind),
+    /// It has its effect and says that it failed, as over a network.
+    ErrorAfter(ErrorKind),
 }
 
 /// What every call answers after a crash.
@@ -134,6 +136,7 @@ impl FakeFs {
         match fault {
             None => effect(&mut disk),
             Some(Fault::Error(kind)) => Err(kind.into()),
+            Some(Fault::ErrorAfter(kind)) => effect(&mut disk).and(Err(kind.into())),
             Some(Fault::CrashBefore) => Err(disk.crash()),
             Some(Fault::CrashAfter) => {
                 // The machine is gone before anybody learns how it went.
@@ -160,6 +163,7 @@ impl FakeFs {
                 effect(&mut disk, half)?;
                 Err(kind.into())
             }
+            Some(Fault::ErrorAfter(kind)) => effect(&mut disk, bytes).and(Err(kind.into())),
             Some(Fault::CrashBefore) => {
                 // As above.
                 let _ = effect(&mut disk, half);

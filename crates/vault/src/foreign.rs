@@ -21,6 +21,11 @@ pub enum Tool {
 
 /// Which tool left a file of this name as a conflict copy, if any.
 pub fn conflict_copy(file_name: &str) -> Option<Tool> {
+    // The one word all of them have; most names end here.
+    let mut words = file_name.as_bytes().windows("conflict".len());
+    if !words.any(|word| word.eq_ignore_ascii_case(b"conflict")) {
+        return None;
+    }
     let lower = file_name.to_lowercase();
     if has_digits_after(&lower, ".sync-conflict-") {
         return Some(Tool::Syncthing);

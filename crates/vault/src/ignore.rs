@@ -149,6 +149,10 @@ fn is_ours(name: &str) -> bool {
 /// What no vault wants, unless a rule takes it back.
 fn is_builtin(path: &str) -> bool {
     let name = file_name(path);
+    // Most names are a note's, and nothing below ends in `.md` that does not begin like this.
+    if name.ends_with(".md") && !name.starts_with(['.', '#', '~', 'w']) {
+        return false;
+    }
     is_system_name(name) || is_unfinished(name) || is_workspace(path)
 }
 

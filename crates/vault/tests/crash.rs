@@ -371,11 +371,13 @@ fn a_name_taken_meanwhile_is_left_alone() {
 #[test]
 fn an_error_at_any_call_loses_nothing_and_leaves_no_litter() {
     for kind in [ErrorKind::StorageFull, ErrorKind::PermissionDenied, ErrorKind::Other] {
-        for step in STEPS {
+        for (step, fault) in STEPS.iter().flat_map(|&step| {
+            [Fault::Error(kind), Fault::ErrorAfter(kind)].map(|fault| (step, fault))
+        }) {
             for number in 1..=calls_of(step) {
-                let context = format!("{step:?} {kind:?} at {number}");
+                let context = format!("{step:?} {fault:?} at {number}");
                 let fs = disk_for(step);
-                fs.disk().fault_at(number, Fault::Error(kind));
+                fs.disk().fault_at(number, fault);
                 let done = run(&fs, step);
                 assert_whole(&fs, &context);
                 if !matches!(step, Step::Create | Step::CreateBeside) {
