@@ -218,6 +218,10 @@ fn a_tree_that_changes_during_the_walk_asks_for_a_restart() {
     let restart = answer(&moved, Some(&moved_root), &ask, &limits).unwrap();
     assert_eq!(restart, WalkAnswer::Restart { root: moved_root });
     assert_eq!(WalkAnswer::decode(&restart.encode()).unwrap(), restart);
+    let covered = ask.items.len();
+    let other = WalkAnswer::Contents { root: moved_root, covered, items: Vec::new() };
+    let result = walk.clone().take(&mine, &other);
+    assert!(matches!(result, Err(WalkError::Restart(root)) if root == moved_root));
     let result = walk.take(&mine, &restart);
     assert!(matches!(result, Err(WalkError::Restart(root)) if root == moved_root));
 }
