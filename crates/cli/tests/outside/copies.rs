@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::kit::{Device, World, settle};
+use crate::kit::{Device, World, cru, run, settle};
 
 fn copy(from: &Path, to: &Path) {
     if to.exists() {
@@ -97,4 +97,54 @@ fn a_vault_without_its_crucible_joins_again_without_a_duplicate() {
     settle(&[&alice, &bob]);
     assert_eq!(bob.tree().len(), 20);
     assert_eq!(alice.log("3.md").len(), 1);
+}
+
+#[test]
+fn a_backup_of_a_running_server_is_a_whole_server() {
+    let (mut world, [alice, bob]) = World::with_devices();
+    alice.write("a.md", "a\n");
+    alice.write("p.png", (0..200_000_u32).map(|at| (at % 251) as u8).collect::<Vec<u8>>());
+    settle(&[&alice, &bob]);
+    let (data, backup) = (world.path("server"), world.path("backup"));
+    let server = |arguments: &[&str]| {
+        let mut command = cru(&world.path("home-server"));
+        command.arg("server").args(arguments);
+        run(&mut command)
+    };
+    let (data_shown, backup_shown) = (data.to_str().unwrap(), backup.to_str().unwrap());
+    server(&["backup", backup_shown, "--data", data_shown]).ok();
+    server(&["check", "--data", backup_shown]).ok();
+    server(&["backup", backup_shown, "--data", data_shown]).code_in(&[1, 2, 16]);
+    world.stop_server();
+    copy(&backup, &data);
+    world.start_server();
+    settle(&[&alice, &bob]);
+    let carol = world.joined("carol");
+    assert_eq!(carol.tree(), alice.tree());
+}
+
+#[test]
+fn cleaning_up_a_server_takes_nothing_that_is_needed() {
+    let (mut world, [alice, bob]) = World::with_devices();
+    for round in 0..3_u32 {
+        alice.write("a.md", format!("round {round}\n"));
+        alice.write(
+            "p.png",
+            (0..200_000_u32).map(|at| (at % (251 - round)) as u8).collect::<Vec<_>>(),
+        );
+        settle(&[&alice, &bob]);
+    }
+    world.stop_server();
+    let mut command = cru(&world.path("home-server"));
+    command.args(["server", "gc", "--data"]).arg(world.path("server"));
+    run(&mut command).ok();
+    world.start_server();
+    settle(&[&alice, &bob]);
+    assert!(alice.version_of("a.md", "round 0\n").is_some());
+    let pictures = bob.log("p.png");
+    for version in &pictures {
+        let id = version["version"].as_str().unwrap();
+        assert_eq!(bob.cru(&["show", &format!("p.png@{id}")]).ok().out.len(), 200_000);
+    }
+    assert_eq!(pictures.len(), 3);
 }

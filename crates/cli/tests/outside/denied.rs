@@ -103,3 +103,22 @@ fn a_read_only_device_reads_and_its_edits_are_refused_with_12() {
     assert!(!alice.has("b.md"), "a reader wrote");
     assert_eq!(reader.read("b.md"), "from a reader\n");
 }
+
+#[test]
+fn a_token_that_has_ended_exits_12_and_the_files_stay() {
+    let (mut world, [alice]) = World::with_devices();
+    alice.write("a.md", "a\n");
+    alice.sync();
+    let invitation = alice.cru(&["invite", "--days", "2"]).ok();
+    let guest = world.device("guest");
+    guest.join_by_code(&crate::pairing::link_in(&invitation)).ok();
+    guest.write("b.md", "b\n");
+    guest.sync();
+    world.stop_server();
+    world.start_server_with(3 * 24 * 3_600_000, &[]);
+    guest.write("c.md", "c\n");
+    guest.try_sync().code(12);
+    assert_eq!(guest.tree().len(), 3, "{:?}", guest.tree().keys());
+    alice.try_sync().code_in(&[0, 3]);
+    assert!(!alice.has("c.md"), "an ended token was heard");
+}

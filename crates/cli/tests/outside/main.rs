@@ -26,4 +26,5 @@ mod merge_file;
 mod merging;
 mod names;
 mod pairing;
+mod tls;
 mod watching;

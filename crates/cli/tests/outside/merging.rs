@@ -1,6 +1,9 @@
 //! Edits made apart: what merges without a trace, what is recorded, and that nothing is lost.
 
-use crate::kit::{Device, World, assert_same, settle};
+use std::fs;
+use std::io::Write;
+
+use crate::kit::{Cut, Device, World, assert_same, finish, settle};
 
 fn apart(base: &str, ours: &str, theirs: &str) -> (World, [Device; 2]) {
     let (world, [alice, bob]) = World::with_devices();
@@ -318,4 +321,63 @@ fn two_notes_that_claim_one_name_are_both_kept() {
     assert!(texts.iter().any(|text| text.contains("the text of x")));
     assert!(texts.iter().any(|text| text.contains("the words of y")));
     assert!(alice.has("z.md"));
+}
+
+#[test]
+fn an_edit_made_while_a_round_is_under_way_is_kept() {
+    let (world, [alice, bob]) = World::with_devices();
+    alice.write("note.md", "First.\n\nMiddle.\n\nLast.\n");
+    alice.write("gone.md", "to be deleted\n");
+    alice.write("other.md", "other\n");
+    settle(&[&alice, &bob]);
+    bob.replace("note.md", "Last.", "Last, by bob.");
+    bob.remove("gone.md");
+    bob.write("new.md", "new by bob\n");
+    bob.sync();
+    world.wire().set(Cut::Stall);
+    let round = alice.spawn(&["sync", "--json"]);
+    world.wire().wait_for_stall();
+    alice.replace("note.md", "First.", "First, by alice.");
+    alice.write("gone.md", "to be deleted, or not\n");
+    alice.write("new.md", "new by alice\n");
+    world.wire().set(Cut::Nothing);
+    finish(round, "cru sync, edited meanwhile".to_owned()).code_in(&[0, 3]);
+    settle(&[&alice, &bob]);
+    assert_eq!(bob.read("note.md"), "First, by alice.\n\nMiddle.\n\nLast, by bob.\n");
+    assert_eq!(bob.read("gone.md"), "to be deleted, or not\n");
+    let new = bob.read("new.md");
+    assert!(new.contains("by alice") && new.contains("by bob"), "{new}");
+}
+
+#[test]
+fn what_an_editor_writes_into_the_file_it_held_open_is_kept() {
+    let (_world, [alice, bob]) = World::with_devices();
+    alice.write("note.md", "First.\n\nLast.\n");
+    settle(&[&alice, &bob]);
+    let mut held = fs::OpenOptions::new().append(true).open(bob.file("note.md")).unwrap();
+    alice.replace("note.md", "First.", "First, by alice.");
+    alice.sync();
+    bob.sync();
+    held.write_all(b"\nWritten late.\n").unwrap();
+    drop(held);
+    settle(&[&bob, &alice]);
+    let text = alice.read("note.md");
+    assert!(text.contains("Written late.") && text.contains("First, by alice."), "{text}");
+}
+
+#[test]
+fn an_editor_that_saves_by_rename_makes_an_edit_and_nothing_else() {
+    let (_world, [alice, bob]) = World::with_devices();
+    alice.write("note.md", "one\n");
+    settle(&[&alice, &bob]);
+    for round in 0..3 {
+        alice.write(".note.md.swp~", "the editor's own\n");
+        alice.write("note.md.tmp-4711", format!("one\n{round}\n"));
+        alice.rename("note.md.tmp-4711", "note.md");
+        alice.remove(".note.md.swp~");
+        bob.sync();
+        settle(&[&alice, &bob]);
+    }
+    assert_eq!(bob.read("note.md"), "one\n2\n");
+    assert_eq!(bob.log("note.md").len(), 4);
 }
