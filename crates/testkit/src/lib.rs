@@ -2,8 +2,10 @@
 //!
 //! Used from `tests/` of the other crates only. [`memory_store`] is the store the simulator runs
 //! on and the oracle the SQLite store is compared with; [`fake_fs`] is a folder on a disk that
-//! fails in stated ways, with people editing between any two calls.
+//! fails in stated ways, with people editing between any two calls; [`scribe`] writes batches for
+//! any store.
 
 pub mod fake_fs;
 pub mod memory_store;
+pub mod scribe;
 pub mod server_link;
