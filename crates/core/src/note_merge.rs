@@ -13,7 +13,9 @@ use crate::limits::{KEY_BYTES_MAX, STAMPED_KEYS_MAX};
 use crate::lines::{lines, without_end};
 use crate::list_value::{List, merge_lists};
 use crate::tags::{TAGS_KEY, Tagged, bounded, merge_tags};
-use crate::text_merge::{LineEnds, Overlap, Side, TextMerge, merge_opened, merge_opened_unrelated};
+use crate::text_merge::{
+    AsHunk, LineEnds, Overlap, Side, TextMerge, merge_opened, merge_opened_unrelated,
+};
 use crate::timestamp::Stamp;
 use crate::version::{KeyStamps, TagDots};
 use crate::version_vector::Dot;
@@ -80,7 +82,7 @@ pub fn merge_note(
     };
     merger.merge();
     let mut merge = merger.merge;
-    ends.close(&mut merge.text, merge.conflicts.iter_mut().filter_map(|(_, clash)| hunk_of(clash)));
+    ends.close(&mut merge.text, &mut merge.conflicts);
     merge
 }
 
@@ -125,10 +127,12 @@ pub fn restamp(
 static NO_STAMPS: KeyStamps = KeyStamps::new();
 static NO_DOTS: TagDots = TagDots::new();
 
-fn hunk_of(clash: &mut Clash) -> Option<&mut Hunk> {
-    match clash {
-        Clash::Body(hunk) | Clash::Key { hunk, .. } | Clash::FirstContact(hunk) => Some(hunk),
-        Clash::EditOverDelete | Clash::Path { .. } | Clash::Content => None,
+impl AsHunk for (Side, Clash) {
+    fn as_hunk(&mut self) -> Option<&mut Hunk> {
+        match &mut self.1 {
+            Clash::Body(hunk) | Clash::Key { hunk, .. } | Clash::FirstContact(hunk) => Some(hunk),
+            Clash::EditOverDelete | Clash::Path { .. } | Clash::Content => None,
+        }
     }
 }
 
@@ -372,7 +376,8 @@ impl<'n> Merger<'n> {
                 merged.tags.contains(tag)
             })?,
         };
-        if merged.tags.is_empty() && (key.winner.is_none() || key.loser.is_none()) {
+        let removed = key.base.is_some() && (key.winner.is_none() || key.loser.is_none());
+        if merged.tags.is_empty() && removed {
             return Some(false);
         }
         self.push_lead(key, key.winner.or(key.loser).expect("one side has the key"));

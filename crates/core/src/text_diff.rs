@@ -2,7 +2,7 @@
 //!
 //! Invariant: a script's changes are in order, do not touch each other, and outside of them both
 //! sequences hold the same tokens; applied to the first text it yields the second. The result is a
-//! function of the two texts alone. Start reading at [`edits`] or [`diff`].
+//! function of the two texts alone. Start reading at [`edits`] or [`diff_lines`].
 //!
 //! Method: the common ends are trimmed, tokens that occur once on both sides anchor what is left
 //! (patience), and Myers' linear-space algorithm settles the stretches between the anchors. Where a
@@ -16,7 +16,7 @@ use std::ops::Range;
 use crate::lines::lines;
 use crate::words::words;
 
-/// The steps that one call to [`diff`] aims not to exceed; larger inputs get a coarser search.
+/// The steps that one diff aims not to exceed; larger inputs get a coarser search.
 pub const STEPS_MAX: usize = 1 << 26;
 
 /// How many diagonals the search may follow before it settles for the furthest point it reached.
@@ -47,17 +47,37 @@ pub struct Edit<'t> {
 #[derive(Debug, Default)]
 pub(crate) struct Interner<'t> {
     numbers: HashMap<&'t str, u32>,
+    /// Per number: the token has a letter or a digit. Others (blank lines, closing brackets, spaces)
+    /// are in every text and anchor nothing.
+    telling: Vec<bool>,
 }
 
 impl<'t> Interner<'t> {
     pub(crate) fn number(&mut self, tokens: &[&'t str]) -> Vec<u32> {
         let mut numbered = Vec::with_capacity(tokens.len());
-        for token in tokens {
+        for &token in tokens {
             let next =
                 u32::try_from(self.numbers.len()).expect("a text has fewer than 2^32 tokens");
-            numbered.push(*self.numbers.entry(token).or_insert(next));
+            let number = *self.numbers.entry(token).or_insert(next);
+            if number == next {
+                self.telling.push(token.chars().any(char::is_alphanumeric));
+            }
+            numbered.push(number);
         }
         numbered
+    }
+
+    /// Lists where two sequences of tokens numbered here differ.
+    ///
+    /// Bounded: about [`STEPS_MAX`] steps for inputs up to a million tokens, linear beyond.
+    pub(crate) fn diff(&self, before: &[u32], after: &[u32]) -> Vec<Change> {
+        let total = before.len() + after.len();
+        let cost_max = (STEPS_MAX / total.max(1)).clamp(COST_RANGE.start, COST_RANGE.end);
+        let mut search = Search::new(before, after, &self.telling, cost_max);
+        search.solve(0..before.len(), 0..after.len(), 0);
+        let mut changes = search.changes;
+        slide_down(before, after, &mut changes);
+        changes
     }
 }
 
@@ -107,7 +127,8 @@ pub fn diff_lines(before: &str, after: &str) -> Vec<Change> {
 
 fn diff_tokens(before: &[&str], after: &[&str]) -> Vec<Change> {
     let mut interner = Interner::default();
-    diff(&interner.number(before), &interner.number(after))
+    let (before, after) = (interner.number(before), interner.number(after));
+    interner.diff(&before, &after)
 }
 
 /// Returns the byte offset of every token, and the total length as the last entry.
@@ -122,22 +143,10 @@ pub(crate) fn offsets(tokens: &[&str]) -> Vec<usize> {
     at
 }
 
-/// Lists where two sequences of numbered tokens differ.
-///
-/// Bounded: about [`STEPS_MAX`] steps for inputs up to a million tokens, linear beyond.
-pub(crate) fn diff(before: &[u32], after: &[u32]) -> Vec<Change> {
-    let total = before.len() + after.len();
-    let cost_max = (STEPS_MAX / total.max(1)).clamp(COST_RANGE.start, COST_RANGE.end);
-    let mut search = Search::new(before, after, cost_max);
-    search.solve(0..before.len(), 0..after.len(), 0);
-    let mut changes = search.changes;
-    slide_down(before, after, &mut changes);
-    changes
-}
-
 struct Search<'n> {
     before: &'n [u32],
     after: &'n [u32],
+    telling: &'n [bool],
     cost_max: usize,
     changes: Vec<Change>,
     /// Per token: how often it was seen on both sides of the stretch at hand, and where last.
@@ -155,14 +164,14 @@ struct Seen {
 }
 
 impl<'n> Search<'n> {
-    fn new(before: &'n [u32], after: &'n [u32], cost_max: usize) -> Self {
-        let numbers = before.iter().chain(after).max().map_or(0, |max| *max as usize + 1);
+    fn new(before: &'n [u32], after: &'n [u32], telling: &'n [bool], cost_max: usize) -> Self {
         Self {
             before,
             after,
+            telling,
             cost_max,
             changes: Vec::new(),
-            seen: vec![Seen::default(); numbers],
+            seen: vec![Seen::default(); telling.len()],
             forward: Vec::new(),
             backward: Vec::new(),
         }
@@ -220,8 +229,10 @@ impl<'n> Search<'n> {
             seen.after_at = at;
         }
         let unique = b.clone().filter_map(|at| {
-            let seen = self.seen[self.before[at] as usize];
-            (seen.before == 1 && seen.after == 1).then_some((at, seen.after_at))
+            let token = self.before[at] as usize;
+            let seen = self.seen[token];
+            let anchors = self.telling[token] && seen.before == 1 && seen.after == 1;
+            anchors.then_some((at, seen.after_at))
         });
         let anchors = longest_increasing(unique);
         for token in self.before[b.clone()].iter().chain(&self.after[a.clone()]) {

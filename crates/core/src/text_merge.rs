@@ -7,18 +7,20 @@
 
 mod chunk;
 mod line_ends;
+mod moves;
 mod weave;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::conflict::{Hunk, Kept};
 use crate::limits::WORD_MERGE_BYTES_MAX;
 use crate::lines::{is_blank, lines};
-use crate::text_diff::{Change, Interner, diff, offsets};
+use crate::text_diff::{Change, Interner, offsets};
 use crate::words::{is_telling, words, would_glue};
 use chunk::{Chunk, Kind, Three, chunks};
-pub(crate) use line_ends::LineEnds;
-use weave::{Around, weave};
+pub(crate) use line_ends::{AsHunk, LineEnds};
+use weave::{Around, blank_tail, weave};
 
 /// Which of two concurrent texts has the larger stamp and wins where a choice must be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ pub fn merge(base: &str, ours: &str, theirs: &str, prefer: Side, overlap: Overla
     }
     let ends = LineEnds::of(base, winner, loser);
     let mut merged = merge_opened(&ends.open(base), &ends.open(winner), &ends.open(loser), overlap);
-    ends.close(&mut merged.text, merged.hunks.iter_mut());
+    ends.close(&mut merged.text, &mut merged.hunks);
     merged
 }
 
@@ -95,7 +97,7 @@ pub fn merge_unrelated(ours: &str, theirs: &str, prefer: Side) -> TextMerge {
     }
     let ends = LineEnds::of("", winner, loser);
     let mut merged = merge_opened_unrelated(&ends.open(winner), &ends.open(loser));
-    ends.close(&mut merged.text, merged.hunks.iter_mut());
+    ends.close(&mut merged.text, &mut merged.hunks);
     merged
 }
 
@@ -107,9 +109,46 @@ pub(crate) fn merge_opened(base: &str, winner: &str, loser: &str, overlap: Overl
     if winner == base {
         return TextMerge { text: loser.to_owned(), hunks: Vec::new() };
     }
-    let mut merger = Merger { overlap, text: String::with_capacity(winner.len()), hunks: vec![] };
-    merger.merge_lines(base, winner, loser);
-    TextMerge { text: merger.text, hunks: merger.hunks }
+    let aligned = Aligned::lines(base, winner, loser);
+    let moves = (&aligned.winner, aligned.to_winner.as_slice());
+    let edits = (&aligned.loser, aligned.to_loser.as_slice());
+    match moves::follow(&aligned.base, moves, edits) {
+        Some((w, l)) => {
+            merge_loser_moves(&Aligned::lines(base, &w, &l), [base, winner, loser], overlap)
+        }
+        None => merge_loser_moves(&aligned, [base, winner, loser], overlap),
+    }
+}
+
+/// Merges texts in which the loser's edits follow the winner's moves already.
+fn merge_loser_moves(aligned: &Aligned<'_>, three: [&str; 3], overlap: Overlap) -> TextMerge {
+    let moves = (&aligned.loser, aligned.to_loser.as_slice());
+    let edits = (&aligned.winner, aligned.to_winner.as_slice());
+    match moves::follow(&aligned.base, moves, edits) {
+        Some((loser, winner)) => {
+            merge_once(&Aligned::lines(aligned.base.text, &winner, &loser), three, overlap)
+        }
+        None => merge_once(aligned, three, overlap),
+    }
+}
+
+/// Merges aligned lines, and again without what the first try would have doubled; `three` are the
+/// texts as they were before edits followed moves.
+fn merge_once(aligned: &Aligned<'_>, three: [&str; 3], overlap: Overlap) -> TextMerge {
+    let merged = Merger::new(overlap).merge(aligned);
+    let doubled = moves::doubled(aligned, three, &merged.text);
+    if doubled.is_empty() {
+        return merged;
+    }
+    let loser = moves::without(aligned, &doubled);
+    let again = Aligned::lines(aligned.base.text, aligned.winner.text, &loser);
+    let again = Merger::new(overlap).merge(&again);
+    let settled = moves::doubled(aligned, three, &again.text).is_empty();
+    if settled && moves::keeps_blocks(&merged.text, &again.text) {
+        again
+    } else {
+        moves::keep_one(merged, &doubled)
+    }
 }
 
 /// [`merge_unrelated`] of texts that [`LineEnds`] opened.
@@ -163,10 +202,17 @@ struct Aligned<'t> {
     base: Tokens<'t>,
     winner: Tokens<'t>,
     loser: Tokens<'t>,
+    to_winner: Vec<Change>,
+    to_loser: Vec<Change>,
     chunks: Vec<Chunk>,
 }
 
 impl<'t> Aligned<'t> {
+    fn lines(base: &'t str, winner: &'t str, loser: &'t str) -> Self {
+        let cut = |text| Tokens::of(text, lines(text));
+        Self::of(cut(base), cut(winner), cut(loser), Unit::Lines)
+    }
+
     fn of(base: Tokens<'t>, winner: Tokens<'t>, loser: Tokens<'t>, unit: Unit) -> Self {
         let mut interner = Interner::default();
         let mut number = |tokens: &Tokens<'t>| match unit {
@@ -175,15 +221,15 @@ impl<'t> Aligned<'t> {
         };
         let (base_numbers, winner_numbers) = (number(&base), number(&winner));
         let loser_numbers = number(&loser);
-        let mut to_winner = diff(&base_numbers, &winner_numbers);
-        let mut to_loser = diff(&base_numbers, &loser_numbers);
+        let mut to_winner = interner.diff(&base_numbers, &winner_numbers);
+        let mut to_loser = interner.diff(&base_numbers, &loser_numbers);
         if unit == Unit::Words {
             to_winner = tidy(&base, &winner, to_winner);
             to_loser = tidy(&base, &loser, to_loser);
         }
         let three = Three { base: &base_numbers, winner: &winner_numbers, loser: &loser_numbers };
         let chunks = chunks(&three, &to_winner, &to_loser);
-        Self { base, winner, loser, chunks }
+        Self { base, winner, loser, to_winner, to_loser, chunks }
     }
 
     fn texts(&self, chunk: &Chunk) -> (&'t str, &'t str, &'t str) {
@@ -202,13 +248,13 @@ impl<'t> Aligned<'t> {
 }
 
 impl Merger {
-    fn merge_lines(&mut self, base: &str, winner: &str, loser: &str) {
-        let aligned = Aligned::of(
-            Tokens::of(base, lines(base)),
-            Tokens::of(winner, lines(winner)),
-            Tokens::of(loser, lines(loser)),
-            Unit::Lines,
-        );
+    fn new(overlap: Overlap) -> Self {
+        Self { overlap, text: String::new(), hunks: Vec::new() }
+    }
+
+    /// Merges lines, chunk by chunk.
+    fn merge(mut self, aligned: &Aligned<'_>) -> TextMerge {
+        self.text.reserve(aligned.winner.text.len());
         for chunk in &aligned.chunks {
             let (base, winner, loser) = aligned.texts(chunk);
             match chunk.kind {
@@ -221,10 +267,15 @@ impl Merger {
                 Kind::Clash => self.merge_words(base, winner, loser),
             }
         }
+        TextMerge { text: self.text, hunks: self.hunks }
     }
 
     /// Merges a stretch of whole lines that both sides changed.
     fn merge_words(&mut self, base: &str, winner: &str, loser: &str) {
+        if let Some(inserted) = beside_deletion(base, winner, loser) {
+            self.text.push_str(inserted);
+            return;
+        }
         if base.len() + winner.len() + loser.len() > WORD_MERGE_BYTES_MAX {
             self.clash(base, winner, loser);
             return;
@@ -236,6 +287,12 @@ impl Merger {
             Unit::Words,
         );
         aligned.chunks = settle(&aligned);
+        let left = aligned.chunks.iter().rev().map(|chunk| taken(&aligned, chunk));
+        let unended = left.filter(|text| !text.is_empty()).take(1).any(|text| !is_ended(&text));
+        if unended {
+            self.clash(base, winner, loser);
+            return;
+        }
         let clashes = aligned.chunks.iter().any(|chunk| chunk.kind == Kind::Clash);
         if clashes && self.overlap == Overlap::Both {
             self.keep_both(base, winner, loser);
@@ -284,6 +341,32 @@ impl Merger {
             kept,
         });
     }
+}
+
+fn is_ended(text: &str) -> bool {
+    text.ends_with(['\n', '\r'])
+}
+
+/// Finds what one side inserted where the other deleted everything, if nothing but blank lines was
+/// deleted on one side of it: then it stands beside the deletion, not inside.
+fn beside_deletion<'t>(base: &str, winner: &'t str, loser: &'t str) -> Option<&'t str> {
+    let grown = match (winner, loser) {
+        ("", grown) | (grown, "") => grown,
+        _ => return None,
+    };
+    let blank: usize = lines(base).take_while(|line| is_blank(line)).map(str::len).sum();
+    if let Some(inserted) =
+        grown.strip_prefix(&base[..blank]).and_then(|rest| rest.strip_suffix(&base[blank..]))
+        && blank > 0
+        && is_ended(inserted)
+    {
+        return Some(&grown[..blank + inserted.len() - blank_tail(inserted)]);
+    }
+    let blank = blank_tail(base);
+    let text = &base[..base.len() - blank];
+    let after = grown.strip_prefix(text)?;
+    let inserted = after.strip_suffix(&base[text.len()..])?;
+    (blank > 0 && is_ended(inserted)).then_some(after)
 }
 
 /// Tells whether the last line of `text` is blank, or there is none.
@@ -385,28 +468,25 @@ fn settle(aligned: &Aligned<'_>) -> Vec<Chunk> {
     settled
 }
 
-/// Joins the last chunk with the changed chunk before it if the two must be decided together.
+/// Joins the last chunk with those before it that must be decided together with it.
 fn absorb_last(aligned: &Aligned<'_>, chunks: &mut Vec<Chunk>) -> bool {
-    let Some(last) = chunks.last() else { return false };
-    if matches!(last.kind, Kind::Stable) {
-        return glued(aligned, chunks) && absorb(chunks, 2);
-    }
-    let n = chunks.len();
-    if n >= 2 && chunks[n - 2].kind != Kind::Stable {
-        let clashes = chunks[n - 2..].iter().any(|chunk| chunk.kind == Kind::Clash);
-        return (clashes || glued(aligned, chunks)) && absorb(chunks, 2);
-    }
-    if n >= 3 && chunks[n - 3].kind != Kind::Stable {
-        let clashes = [&chunks[n - 3], last].iter().any(|chunk| chunk.kind == Kind::Clash);
-        let between = &aligned.base.list[chunks[n - 2].base.clone()];
-        if clashes && between.iter().all(|token| is_weak(token)) {
-            return absorb(chunks, 3);
+    let count = match chunks.as_slice() {
+        [.., before, last] if before.kind != Kind::Stable && last.kind != Kind::Stable => {
+            let together = is_clash(before) || is_clash(last) || tears_line(aligned, before, last);
+            usize::from(together) * 2
         }
+        [.., before, between, last]
+            if last.kind != Kind::Stable && (is_clash(before) || is_clash(last)) =>
+        {
+            let tokens = &aligned.base.list[between.base.clone()];
+            usize::from(tokens.iter().all(|token| is_weak(token))) * 3
+        }
+        _ => 0,
+    };
+    let count = count.max(glued(aligned, chunks));
+    if count == 0 {
+        return false;
     }
-    glued(aligned, chunks) && absorb(chunks, 2)
-}
-
-fn absorb(chunks: &mut Vec<Chunk>, count: usize) -> bool {
     let from = chunks.len() - count;
     let tail = chunks.split_off(from + 1);
     for chunk in &tail {
@@ -415,35 +495,82 @@ fn absorb(chunks: &mut Vec<Chunk>, count: usize) -> bool {
     true
 }
 
-/// Tells whether the last two chunks would join two words that no side has side by side.
-fn glued(aligned: &Aligned<'_>, chunks: &[Chunk]) -> bool {
-    let [.., before, after] = chunks else { return false };
-    let taken = |chunk: &Chunk| match chunk.kind {
-        Kind::Loser => aligned.loser.slice(&chunk.loser),
-        _ => aligned.winner.slice(&chunk.winner),
-    };
-    let of_winner = |chunk: &Chunk| chunk.kind != Kind::Loser;
-    let of_loser = |chunk: &Chunk| !matches!(chunk.kind, Kind::Winner | Kind::Clash);
-    if (of_winner(before) && of_winner(after)) || (of_loser(before) && of_loser(after)) {
-        return false;
+/// Tells whether words were put before a line that is gone with its end, and would now stand at the
+/// start of the next one.
+fn tears_line(aligned: &Aligned<'_>, before: &Chunk, last: &Chunk) -> bool {
+    let has_end = |text: &str| text.contains(['\n', '\r']);
+    before.base.is_empty()
+        && !taken(aligned, before).ends_with(['\n', '\r'])
+        && has_end(aligned.base.slice(&last.base))
+        && !has_end(&taken(aligned, last))
+}
+
+fn is_clash(chunk: &Chunk) -> bool {
+    chunk.kind == Kind::Clash
+}
+
+/// Tells how many of the last chunks would put two words together that no side has side by side.
+fn glued(aligned: &Aligned<'_>, chunks: &[Chunk]) -> usize {
+    let Some((last, earlier)) = chunks.split_last() else { return 0 };
+    let right = taken(aligned, last);
+    if right.is_empty() {
+        return 0;
     }
-    let (left, right) = (taken(before).chars().next_back(), taken(after).chars().next());
-    left.zip(right).is_some_and(|(left, right)| would_glue(left, right))
+    let found = earlier.iter().enumerate().rev().find_map(|(at, chunk)| {
+        let left = taken(aligned, chunk);
+        (!left.is_empty()).then_some((at, chunk, left))
+    });
+    let Some((at, before, left)) = found else { return 0 };
+    let of_winner = |chunk: &Chunk| chunk.kind != Kind::Loser && chunk.kind != Kind::Insert;
+    let of_loser = |chunk: &Chunk| matches!(chunk.kind, Kind::Stable | Kind::Loser | Kind::Same);
+    let in_winner = of_winner(before) && of_winner(last) && before.winner.end == last.winner.start;
+    let in_loser = of_loser(before) && of_loser(last) && before.loser.end == last.loser.start;
+    if in_winner || in_loser {
+        return 0;
+    }
+    let ends = left.chars().next_back().zip(right.chars().next());
+    let glues = ends.is_some_and(|(left, right)| would_glue(left, right));
+    if glues { chunks.len() - at } else { 0 }
+}
+
+/// What a chunk puts into the result.
+fn taken<'t>(aligned: &Aligned<'t>, chunk: &Chunk) -> Cow<'t, str> {
+    match chunk.kind {
+        Kind::Loser => aligned.loser.slice(&chunk.loser).into(),
+        Kind::Insert => join_insertions(aligned, chunk, "").unwrap_or_default().into(),
+        Kind::Stable | Kind::Winner | Kind::Same | Kind::Clash => {
+            aligned.winner.slice(&chunk.winner).into()
+        }
+    }
 }
 
 /// Puts what both sides inserted at one place one after the other, what they share only once.
 ///
-/// `None` if that would glue words together or nest punctuation: then it is a clash.
+/// `None` if that would glue words together, nest punctuation or tear lines: then it is a clash.
 fn join_insertions(aligned: &Aligned<'_>, chunk: &Chunk, before: &str) -> Option<String> {
     let (_, winner, loser) = aligned.texts(chunk);
-    let ended = |text: &str| text.ends_with(['\n', '\r']);
+    let ended = is_ended;
     let at_line_start = chunk.base.start == 0 || ended(aligned.base.list[chunk.base.start - 1]);
     if at_line_start && ended(winner) && ended(loser) {
         let starts_block = lines_end_with_blank(before);
         return Some(weave(winner, loser, Around { starts_block }).text);
     }
+    let fills_line = aligned.base.list.get(chunk.base.start).is_none_or(|next| ended(next));
+    if at_line_start && fills_line && !ended(winner) && !ended(loser) {
+        // Both filled the same empty line: each gets a line of its own.
+        let end = aligned.base.list.get(chunk.base.start).unwrap_or(&"\n");
+        let starts_block = lines_end_with_blank(before);
+        let around = Around { starts_block };
+        let mut text = weave(&[winner, end].concat(), &[loser, end].concat(), around).text;
+        text.truncate(text.len() - end.len());
+        return Some(text);
+    }
     let w = &aligned.winner.list[chunk.winner.clone()];
     let l = &aligned.loser.list[chunk.loser.clone()];
+    let (longer, shorter) = if w.len() >= l.len() { (w, l) } else { (l, w) };
+    if longer.starts_with(shorter) || longer.ends_with(shorter) {
+        return Some(longer.concat());
+    }
     let same = w.iter().zip(l).take_while(|(w, l)| w == l).count();
     let prefix = w[..same].iter().rposition(|token| is_telling(token)).map_or(0, |at| at + 1);
     let (w, l, shared) = (&w[prefix..], &l[prefix..], &w[..prefix]);
@@ -459,7 +586,9 @@ fn join_insertions(aligned: &Aligned<'_>, chunk: &Chunk, before: &str) -> Option
     let last = |tokens: &[&str]| tokens.last().and_then(|token| token.chars().next_back());
     let first = |tokens: &[&str]| tokens.first().and_then(|token| token.chars().next());
     let glue = last(l).zip(first(w)).is_some_and(|(left, right)| would_glue(left, right));
-    (!glue).then(|| parts.concat().concat())
+    let lines = |tokens: &[&str]| tokens.iter().any(|token| ended(token));
+    let tears = (lines(l) || lines(w)) && !l.last().is_some_and(|token| ended(token));
+    (!glue && !tears).then(|| parts.concat().concat())
 }
 
 #[cfg(test)]

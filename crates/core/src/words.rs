@@ -35,8 +35,12 @@ enum Class {
 
 /// Tells whether two characters, put side by side, would read as one word.
 pub(crate) fn would_glue(left: char, right: char) -> bool {
-    let wordy = |c| matches!(class(c), Class::Word | Class::Mark);
-    (wordy(left) && wordy(right)) || class(right) == Class::Mark
+    match (class(left), class(right)) {
+        (_, Class::Mark) => true,
+        (Class::Word | Class::Mark, Class::Word | Class::Ideograph) => true,
+        (Class::Ideograph, Class::Word) => true,
+        _ => false,
+    }
 }
 
 /// Tells whether a token has a letter, a digit or an ideograph: whether it says something.

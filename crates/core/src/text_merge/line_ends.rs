@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::conflict::{Hunk, Kept};
+use crate::conflict::Hunk;
 use crate::lines::{end_of, lines};
 
 /// The decision about line ends for one merge.
@@ -56,24 +56,54 @@ impl LineEnds {
         Cow::Owned(converted)
     }
 
-    /// Takes the final line end off the merged text if that was decided; `hunks` are all hunks in it.
-    pub(crate) fn close<'h>(&self, text: &mut String, hunks: impl Iterator<Item = &'h mut Hunk>) {
+    /// Takes the final line end off the merged text if that was decided; `hunks` are those in it.
+    ///
+    /// A hunk in which the sides differed by that line end alone is none any more.
+    pub(crate) fn close<H: AsHunk>(&self, text: &mut String, hunks: &mut Vec<H>) {
         if self.ends_last {
             return;
         }
         let Some(last) = lines(text).last() else { return };
-        let len = text.len() - end_of(last).len();
+        let end = end_of(last).to_owned();
+        let len = text.len() - end.len();
         text.truncate(len);
-        for hunk in hunks {
-            let Range { start, end } = hunk.range();
-            let over = end.saturating_sub(len);
-            if over > 0 && hunk.kept == Kept::Winner {
-                // A hunk of nothing at the very end lies behind the line end, not over it.
-                hunk.winner.truncate(hunk.winner.len().saturating_sub(over));
+        for hunk in hunks.iter_mut().filter_map(AsHunk::as_hunk) {
+            let Range { start, end: hunk_end } = hunk.range();
+            if hunk_end <= len {
+                continue;
+            }
+            let strip = |side: &mut String| {
+                let stripped = side.strip_suffix(end.as_str()).map(str::len);
+                side.truncate(stripped.unwrap_or(side.len()));
+            };
+            strip(&mut hunk.base);
+            strip(&mut hunk.loser);
+            strip(&mut hunk.winner);
+            if start > len {
+                // The winner has nothing below the last line: what others have there begins with
+                // the line end that was just taken off.
+                for side in [&mut hunk.base, &mut hunk.loser] {
+                    if !side.is_empty() {
+                        side.insert_str(0, &end);
+                    }
+                }
             }
             hunk.at = start.min(len) as u64;
-            hunk.len = end.min(len) as u64 - hunk.at;
+            hunk.len = len as u64 - hunk.at;
         }
+        hunks.retain_mut(|hunk| hunk.as_hunk().is_none_or(|hunk| hunk.winner != hunk.loser));
+    }
+}
+
+/// What may hold a place in the merged text.
+pub(crate) trait AsHunk {
+    /// The hunk, if it is one.
+    fn as_hunk(&mut self) -> Option<&mut Hunk>;
+}
+
+impl AsHunk for Hunk {
+    fn as_hunk(&mut self) -> Option<&mut Hunk> {
+        Some(self)
     }
 }
 

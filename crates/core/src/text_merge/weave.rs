@@ -11,7 +11,7 @@
 
 use crate::block::{Look, split};
 use crate::lines::{end_of, is_blank, lines};
-use crate::text_diff::{Interner, diff};
+use crate::text_diff::Interner;
 
 /// What stands around the place.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,7 @@ pub(super) fn weave(winner: &str, loser: &str, around: Around) -> Woven {
     let numbers_winner = interner.number(&winner.list.iter().map(|u| u.text).collect::<Vec<_>>());
     let mut woven = Weaver::new(&winner, &loser, around);
     let (mut w, mut l) = (0, 0);
-    for change in diff(&numbers_loser, &numbers_winner) {
+    for change in interner.diff(&numbers_loser, &numbers_winner) {
         while l < change.before.start {
             woven.push(Some(w), Some(l));
             (w, l) = (w + 1, l + 1);
@@ -208,7 +208,7 @@ fn units(text: &str) -> Units<'_> {
 }
 
 /// Tells whether a block is a list without fences or a table: something that is made of lines.
-fn is_tight(block: &str) -> bool {
+pub(super) fn is_tight(block: &str) -> bool {
     let Some(first) = lines(block).find(|line| !is_blank(line)) else { return false };
     if is_row(first) {
         return lines(block).all(|line| is_blank(line) || is_row(line));
@@ -221,12 +221,8 @@ pub(super) fn is_row(line: &str) -> bool {
     line.trim_start_matches([' ', '\t']).starts_with('|')
 }
 
-fn blank_tail(unit: &str) -> usize {
-    let mut tail = 0;
-    let mut blank = 0;
-    for line in lines(unit) {
-        tail = if is_blank(line) { tail + line.len() } else { 0 };
-        blank = tail;
-    }
-    blank
+/// The length of the blank lines at the end of a text.
+pub(super) fn blank_tail(unit: &str) -> usize {
+    let tail = |tail: usize, line: &str| if is_blank(line) { tail + line.len() } else { 0 };
+    lines(unit).fold(0, tail)
 }
