@@ -1,8 +1,8 @@
 //! Takes the other side of a hunk, in a text that may have been edited since the merge.
 //!
-//! Invariant: either the choice is carried out and every edit made since stands, or nothing happens.
-//! Nothing is ever looked for by similarity: the merged text is the common base of what the person
-//! wants (the merged text with the other side in place) and of what is there now.
+//! Invariant: either the choice is carried out and every edit made since stands, or nothing
+//! happens. Nothing is ever looked for by similarity: the merged text is the common base of what
+//! the person wants (the merged text with the other side in place) and of what is there now.
 
 use crate::conflict::{Hunk, Kept};
 use crate::lines::line_end;

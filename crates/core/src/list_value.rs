@@ -90,8 +90,8 @@ impl<'t> List<'t> {
     }
 }
 
-/// Merges two lists into the text of the key's entry: the items that `keeps` names, in the order and
-/// style of the side that changed them (the winner if both did).
+/// Merges two lists into the text of the key's entry: the items that `keeps` names, in the order
+/// and style of the winner, or of the loser if only that changed the style.
 ///
 /// `None` if an item cannot be written in that style.
 pub(crate) fn merge_lists(

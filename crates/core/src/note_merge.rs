@@ -345,8 +345,8 @@ impl<'n> Merger<'n> {
         self.keep_stamp(key.name, stamp);
     }
 
-    /// Merges the tags by their dots, whatever the texts say; `None` if they are not a plain list on
-    /// every side that has them, `Some(false)` if the key is gone.
+    /// Merges the tags by their dots, whatever the texts say; `None` if they are not a plain list
+    /// on every side that has them, `Some(false)` if the key is gone.
     fn merge_tags_key(&mut self, key: &Key<'_, 'n>, newest: Option<Stamp>) -> Option<bool> {
         let read = |entry: Option<&Entry<'n>>| match entry {
             Some(entry) => List::of(entry).map(Some),

@@ -3,7 +3,7 @@
 //! A tag in the text stands for a set of dots, one for each time somebody added it; a tag that has
 //! no entry in the sparse [`TagDots`] has one implicit dot that all replicas share, because it was
 //! there when the note was created. Removing a tag removes the dots that were seen. Law: the merged
-//! dots are `(O ∩ T) ∪ (O \ B) ∪ (T \ B)`, which is commutative, and associative along any ancestry.
+//! dots are `(O ∩ T) ∪ (O \ B) ∪ (T \ B)`, which is commutative.
 
 use std::collections::BTreeSet;
 

@@ -47,8 +47,8 @@ pub struct Edit<'t> {
 #[derive(Debug, Default)]
 pub(crate) struct Interner<'t> {
     numbers: HashMap<&'t str, u32>,
-    /// Per number: the token has a letter or a digit. Others (blank lines, closing brackets, spaces)
-    /// are in every text and anchor nothing.
+    /// Per number: the token has a letter or a digit. Others (blank lines, closing brackets) are in
+    /// every text and anchor nothing.
     telling: Vec<bool>,
 }
 

@@ -35,12 +35,12 @@ enum Class {
 
 /// Tells whether two characters, put side by side, would read as one word.
 pub(crate) fn would_glue(left: char, right: char) -> bool {
-    match (class(left), class(right)) {
-        (_, Class::Mark) => true,
-        (Class::Word | Class::Mark, Class::Word | Class::Ideograph) => true,
-        (Class::Ideograph, Class::Word) => true,
-        _ => false,
-    }
+    matches!(
+        (class(left), class(right)),
+        (_, Class::Mark)
+            | (Class::Word | Class::Mark, Class::Word | Class::Ideograph)
+            | (Class::Ideograph, Class::Word)
+    )
 }
 
 /// Tells whether a token has a letter, a digit or an ideograph: whether it says something.

@@ -1,8 +1,8 @@
 //! How three texts end their lines, and how their merge does.
 //!
-//! Invariant: the merge sees texts whose last line is ended and which agree on the line end, if each
-//! of them has only one; so neither a missing final newline nor a conversion to CRLF on one side is
-//! a change of lines. Whoever changed the line ends or the final newline wins.
+//! Invariant: the merge sees texts whose last line is ended and which agree on the line end, if
+//! each of them has only one; so neither a missing final newline nor a conversion to CRLF on one
+//! side is a change of lines. Whoever changed the line ends or the final newline wins.
 
 use std::borrow::Cow;
 use std::ops::Range;
