@@ -123,6 +123,13 @@ impl Facts {
         name_bytes_max: 255,
         time_grain_ns: 20_000_000,
     };
+
+    /// What this system's file systems usually are.
+    pub const USUAL: Self = Self {
+        folds_case: cfg!(target_vendor = "apple"),
+        normalises: cfg!(target_vendor = "apple"),
+        ..Self::LINUX
+    };
 }
 
 /// A folder on a disk; see the laws above. Errors are the system's, unchanged in kind.

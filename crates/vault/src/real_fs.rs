@@ -22,13 +22,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 
 use crate::fs::{
     Entry, Facts, FileKind, FileSystem, STATE_DIR, Stat, TMP_DIR, UNDO_PREFIX, file_name,
     is_within, join, not_a_folder, parent, too_large,
 };
+use crate::write::remove_tree;
 
 /// Why a folder cannot be opened as a vault's.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +66,8 @@ pub struct RealFs {
 
 impl RealFs {
     /// Opens a folder, makes its state folder where it is missing, and finds out what its disk
-    /// can do with a few files under names made from `unique`, which was never used before.
+    /// can do with a few files under names made from `unique`, which was never used before. A
+    /// vault on a full or read-only disk is taken to be on this system's usual one.
     ///
     /// # Errors
     /// [`OpenError`]; nothing but the state folder is left behind.
@@ -84,7 +86,14 @@ impl RealFs {
         };
         let at = || place.to_owned();
         let mut fs = open().map_err(|source| OpenError::Root { path: at(), source })?;
-        fs.probe(unique).map_err(|source| OpenError::State { path: at(), source })?;
+        match fs.probe(unique) {
+            Ok(()) => {}
+            // Nothing can be tried out on a full or read-only disk; nothing will be changed either.
+            Err(error) if is_unwritable(&error) && fs.stat(STATE_DIR).is_ok() => {
+                fs.facts = Facts::USUAL;
+            }
+            Err(source) => return Err(OpenError::State { path: at(), source }),
+        }
         Ok(fs)
     }
 
@@ -193,12 +202,7 @@ impl RealFs {
         let dir = join(TMP_DIR, &format!("probe-{unique}"));
         self.make_dir(&dir)?;
         let found = self.probe_in(&dir);
-        for entry in self.list(&dir)? {
-            if let Some(name) = entry.name.to_str() {
-                self.remove_file(&join(&dir, name))?;
-            }
-        }
-        self.remove_dir(&dir)?;
+        remove_tree(self, &dir)?;
         self.facts = found?;
         Ok(())
     }
@@ -236,9 +240,10 @@ impl FileSystem for RealFs {
     }
 
     fn clock_ns(&self) -> io::Result<i64> {
-        let mut file = self.open_state_file("clock")?;
-        file.set_len(0)?;
-        file.write_all(b"\n")?;
+        let file = self.open_state_file("clock")?;
+        // The kernel, or the server, fills in its own now; needs no space on a full disk.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        rustix::fs::futimens(&file, &Timestamps { last_access: now, last_modification: now })?;
         Ok(stat_of(&rustix::fs::fstat(&file)?).mtime_ns)
     }
 
@@ -401,6 +406,11 @@ fn native(call: impl Fn() -> io::Result<()>) -> io::Result<bool> {
         Err(error) if is_unsupported(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+fn is_unwritable(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
 }
 
 /// What file systems and kernels answer to a flag or a link they do not know.

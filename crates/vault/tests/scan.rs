@@ -325,12 +325,14 @@ fn a_mount_that_vanished_makes_its_files_unknown() {
         let mut disk = fs.disk();
         disk.user_remove_all("m/b.md").unwrap();
         disk.user_mount("m", 1).unwrap();
+        disk.user_write("m/hidden-below.md", b"not of this vault").unwrap();
         if remove_folder {
             disk.user_remove_all("m").unwrap();
         }
         drop(disk);
         let found = cache.scan(&fs);
         assert_eq!(found.unknown[0].reason, UnknownReason::MountGone);
+        assert_eq!(paths(&found), ["a.md"], "what the mount hid is not the vault's");
         assert_eq!(found.absence(&path("m/b.md")), Absence::Unknown);
         assert_eq!(found.absence(&path("b.md")), Absence::Gone);
     }
