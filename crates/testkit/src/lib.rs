@@ -5,7 +5,9 @@
 //! fails in stated ways, with people editing between any two calls; [`scribe`] writes batches for
 //! any store.
 
+pub mod dice;
 pub mod fake_fs;
 pub mod memory_store;
 pub mod scribe;
 pub mod server_link;
+pub mod simulation;
