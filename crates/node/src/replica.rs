@@ -188,6 +188,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         self.begin(&mut round)?;
         self.take_in(&mut round)?;
         self.settle(None, &mut round)?;
+        self.recovered = true;
         round.report.root = self.store.root().map_err(EngineError::Repo)?;
         Ok(round.report)
     }
@@ -195,8 +196,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     pub(crate) fn begin(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
         if !self.recovered {
             self.recover(round)?;
-            self.recovered = true;
         }
+        // Whatever stops this round may leave as much behind as a crash does.
+        self.recovered = false;
         let mut meta = self.meta()?;
         meta.rounds += 1;
         self.commit(ReplicaBatch { meta: Some(meta), ..ReplicaBatch::default() })?;
@@ -212,6 +214,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     }
 
     fn finish(&mut self, round: Round<'_>, link: &mut dyn Link) -> Fallible<Report, S> {
+        self.recovered = true;
         let mut report = round.report;
         report.root = self.store.root().map_err(EngineError::Repo)?;
         report.traffic = link.traffic();

@@ -185,7 +185,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         if steps.is_empty() {
             return Ok(outcome);
         }
-        self.journal(&steps)?;
+        outcome.batch.placed = self.journal(&steps)?;
         let mut touched = Touched::new();
         let mut emptied = BTreeSet::new();
         let trash = TrashPlace::new(round.world.now_ms(), &unique_name(round.world));
@@ -222,8 +222,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         left
     }
 
-    fn journal(&mut self, steps: &[Step]) -> Fallible<(), S> {
-        let placing = steps
+    /// Writes down what is about to be done; the paths, to be struck out once it is.
+    fn journal(&mut self, steps: &[Step]) -> Fallible<Vec<VaultPath>, S> {
+        let placing: Vec<Placing> = steps
             .iter()
             .filter_map(|step| {
                 let from = step.row.as_ref().map(|row| row.disk_path.clone());
@@ -237,7 +238,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 })
             })
             .collect();
-        self.commit(ReplicaBatch { placing, ..ReplicaBatch::default() })
+        let paths = placing.iter().map(|intention| intention.disk_path.clone()).collect();
+        self.commit(ReplicaBatch { placing, ..ReplicaBatch::default() })?;
+        Ok(paths)
     }
 
     fn remove(
@@ -268,7 +271,6 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 self.look_at(displaced, Some(row), step.note, path, outcome, round)?;
             }
         }
-        outcome.batch.placed.push(path.clone());
         Ok(())
     }
 
@@ -491,7 +493,6 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 self.look_at(displaced, row, step.note, &wanted.path, outcome, round)?;
             }
         }
-        outcome.batch.placed.push(wanted.path.clone());
         Ok(())
     }
 
