@@ -218,6 +218,8 @@ impl Version {
             Author::Replica(replica) => {
                 rule(self.clock.get(&replica) > 0, "an author is in the clock")?;
                 rule(self.stamp.replica == replica, "an author's stamp is its own")?;
+                let first = self.parents.is_empty();
+                rule(!first || self.clock.len() == 1, "a first version knows its own event only")?;
             }
             Author::Merge(_) => {
                 rule(self.parents.len() >= 2, "a merge has two parents or more")?;

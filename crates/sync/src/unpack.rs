@@ -185,12 +185,15 @@ impl<R: Repo> Unpacker<'_, '_, R> {
                     return Err(UnpackError::Unresolved);
                 }
                 for version in derived {
+                    version.check()?;
                     self.check_against_parents(&version)?;
                     received.push(self.staged.put_version(version)?.0);
                 }
                 return Ok(());
             }
         };
+        // Derived versions have not been through `Version::decode`.
+        version.check()?;
         received.push(self.staged.put_version(version)?.0);
         Ok(())
     }
@@ -263,11 +266,13 @@ impl<R: Repo> Unpacker<'_, '_, R> {
         missing: &mut Vec<ContentHash>,
     ) -> Fallible<(), R> {
         let (base, frame) = match source {
+            Bytes::Elsewhere if is_inline(live) => {
+                // A size that is not the content's would stop everybody who pulls the version.
+                let raw = self.staged.content(&live.content)?.ok_or(UnpackError::Unresolved)?;
+                return rule(raw.len() as u64 == live.bytes, "a version says its content's size");
+            }
             Bytes::Elsewhere => {
                 let here = self.staged.has_content(&live.content)?;
-                if !here && is_inline(live) {
-                    return Err(UnpackError::Unresolved);
-                }
                 if !here && self.blobs == Blobs::First {
                     missing.push(live.content);
                 }

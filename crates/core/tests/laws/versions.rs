@@ -60,6 +60,9 @@ fn version() -> impl Strategy<Value = Version> {
             let (author, by) = if merge {
                 (Author::Merge(algorithm), ReplicaId::NOBODY)
             } else {
+                if parents.is_empty() {
+                    clock = VersionVector::new();
+                }
                 clock.observe(dot);
                 (Author::Replica(dot.replica), dot.replica)
             };
@@ -184,6 +187,10 @@ fn every_rule_of_a_version_is_checked_when_it_is_read() {
             }),
         ),
         ("nobody in a clock", changed(|v| v.clock.observe(Dot { replica: nobody, counter: 1 }))),
+        (
+            "a first version that knows another's event",
+            changed(|v| v.clock.observe(Dot { replica: stranger, counter: 1 })),
+        ),
         (
             "a merge of one",
             changed(|v| {
