@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::id::VersionId;
 use crate::timestamp::Stamp;
 use crate::version::Version;
+use crate::version_vector::VersionVector;
 
 /// Versions by id.
 pub trait VersionRead {
@@ -83,37 +84,33 @@ pub fn merge_bases<R: VersionRead>(
     ours: &[VersionId],
     theirs: &[VersionId],
 ) -> Result<Vec<VersionId>, R::Error> {
-    let mut walk = Walk::default();
-    for id in ours {
-        walk.reach(read, *id, 0b01)?;
-    }
-    for id in theirs {
-        walk.reach(read, *id, 0b10)?;
-    }
-    let mut bases = Vec::new();
-    // Largest stamp first: whoever is popped has been reached by all its descendants already.
-    while let Some((_, id)) = walk.queue.pop() {
-        let reach = walk.reached[&id];
-        let mut passed_on = reach;
-        if reach & BOTH == BOTH {
-            if reach & STALE == 0 {
-                bases.push(id);
-            }
-            passed_on |= STALE;
-        }
-        let version = walk.versions[&id].clone();
-        for parent in &version.parents {
-            walk.reach(read, *parent, passed_on)?;
-        }
-        if walk.only_stale_left() {
-            break;
-        }
-    }
+    let mut walk = Walk::from(read, ours, theirs)?;
+    let mut bases = std::mem::take(&mut walk.bases);
     if walk.is_incomplete() {
         bases = bases_by_clock(read, &walk, ours, theirs)?;
     }
     bases.sort_unstable();
     Ok(bases)
+}
+
+/// Whether [`merge_bases`] may have found nothing only because the versions in between are not
+/// known here: parents are missing, and the two sides know events of one replica.
+///
+/// # Errors
+/// Those of the reader.
+pub fn is_cut_short<R: VersionRead>(
+    read: &R,
+    ours: &[VersionId],
+    theirs: &[VersionId],
+) -> Result<bool, R::Error> {
+    let walk = Walk::from(read, ours, theirs)?;
+    let known = |ids: &[VersionId]| {
+        let clocks = ids.iter().filter_map(|id| walk.versions.get(id));
+        clocks.fold(VersionVector::new(), |joined, version| joined.join(&version.clock))
+    };
+    let (ours, theirs) = (known(ours), known(theirs));
+    let shared = ours.dots().any(|dot| theirs.get(&dot.replica) > 0);
+    Ok(walk.is_incomplete() && shared)
 }
 
 #[derive(Default)]
@@ -123,9 +120,44 @@ struct Walk {
     versions: BTreeMap<VersionId, Arc<Version>>,
     /// Parents that are not known here.
     missing: BTreeMap<VersionId, Reach>,
+    /// Common ancestors that none of the others descends from.
+    bases: Vec<VersionId>,
 }
 
 impl Walk {
+    fn from<R: VersionRead>(
+        read: &R,
+        ours: &[VersionId],
+        theirs: &[VersionId],
+    ) -> Result<Self, R::Error> {
+        let mut walk = Self::default();
+        for id in ours {
+            walk.reach(read, *id, 0b01)?;
+        }
+        for id in theirs {
+            walk.reach(read, *id, 0b10)?;
+        }
+        // Largest stamp first: whoever is popped has been reached by all its descendants already.
+        while let Some((_, id)) = walk.queue.pop() {
+            let reach = walk.reached[&id];
+            let mut passed_on = reach;
+            if reach & BOTH == BOTH {
+                if reach & STALE == 0 {
+                    walk.bases.push(id);
+                }
+                passed_on |= STALE;
+            }
+            let version = walk.versions[&id].clone();
+            for parent in &version.parents {
+                walk.reach(read, *parent, passed_on)?;
+            }
+            if walk.only_stale_left() {
+                break;
+            }
+        }
+        Ok(walk)
+    }
+
     fn reach<R: VersionRead>(
         &mut self,
         read: &R,

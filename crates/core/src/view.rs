@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::ancestry::{VersionRead, is_ancestor, merge_bases};
+use crate::ancestry::{VersionRead, is_ancestor, is_cut_short, merge_bases};
 use crate::conflict::{Clash, Conflict};
 use crate::hash::ContentHash;
 use crate::id::{NoteId, VersionId};
@@ -229,7 +229,9 @@ fn base_of<S: Source>(
         bases = newest.into_iter().map(|(_, id)| id).collect();
     }
     if bases.is_empty() {
-        return Ok(Outcome::Made(None));
+        // An empty base would keep both texts in full; who knows the versions in between merges.
+        let lacking = is_cut_short(source, &ours.ids, &theirs.ids)?;
+        return Ok(if lacking { Outcome::Lacking } else { Outcome::Made(None) });
     }
     let virtual_policy = |_: &VaultPath| Overlap::Lww;
     Ok(match fold(source, &bases, &virtual_policy, &mut Vec::new(), depth + 1)? {

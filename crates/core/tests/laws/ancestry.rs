@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crucible_core::ancestry::{is_ancestor, merge_bases};
+use crucible_core::ancestry::{is_ancestor, is_cut_short, merge_bases};
 use crucible_core::id::VersionId;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -60,6 +60,27 @@ proptest! {
         prop_assert_eq!(&found, &nearest);
         let Ok(mirrored) = merge_bases(&history.versions, &theirs, &ours);
         prop_assert_eq!(mirrored, found);
+    }
+
+    #[test]
+    fn no_base_is_told_from_a_base_that_is_not_known_here(
+        actions in actions(),
+        kept in prop::collection::vec(any::<bool>(), 40),
+        ours in any::<Index>(),
+        theirs in any::<Index>(),
+    ) {
+        let history = History::of(&actions);
+        prop_assume!(!history.order.is_empty());
+        let (ours, theirs) = (*ours.get(&history.order), *theirs.get(&history.order));
+        let part = history.part(|at, id| {
+            kept[at % kept.len()] || *id == ours || *id == theirs
+        });
+        let Ok(found) = merge_bases(&part, &[ours], &[theirs]);
+        let Ok(cut) = is_cut_short(&part, &[ours], &[theirs]);
+        let common = history.common(&[ours], &[theirs]);
+        prop_assert!(!found.is_empty() || cut != common.is_empty(), "{found:?} {common:?}");
+        let Ok(cut) = is_cut_short(&history.versions, &[ours], &[theirs]);
+        prop_assert!(!cut, "a whole history is never cut short");
     }
 
     #[test]
