@@ -59,6 +59,8 @@ pub enum ActionError<E: std::error::Error + Send + Sync + 'static> {
     NothingToUndo,
 }
 
+/// A change, with its bytes where it brings any.
+type Edit = (Change, Option<Vec<u8>>);
 type Done<T, S> = Result<T, ActionError<<S as crucible_sync::repo::Repo>::Error>>;
 
 /// Which side of a conflict a person wants.
@@ -186,7 +188,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     /// Versions some changes and closes some conflicts in one transaction.
     fn change(
         &mut self,
-        changes: Vec<(Change, Option<Vec<u8>>)>,
+        changes: Vec<Edit>,
         closed: &[ConflictId],
         round: &mut Round<'_>,
     ) -> Fallible<(), S> {
@@ -218,7 +220,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         hunk: &Hunk,
         take: Take,
         fetch: FetchBytes<'_>,
-    ) -> Done<Option<(Change, Option<Vec<u8>>)>, S> {
+    ) -> Done<Option<Edit>, S> {
         let path = conflict.path.clone();
         let edited_since = || ActionError::EditedSince { path: path.clone() };
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
@@ -238,7 +240,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     }
 
     /// An edit of a note's head to these bytes.
-    fn edit_of(&self, note: &NoteId, bytes: &[u8]) -> Done<Option<(Change, Option<Vec<u8>>)>, S> {
+    fn edit_of(&self, note: &NoteId, bytes: &[u8]) -> Done<Option<Edit>, S> {
         let Some(base) = self.only_head(note)? else { return Ok(None) };
         let version = self.version(&base)?;
         let Some(path) = version.path() else { return Ok(None) };
@@ -247,12 +249,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     }
 
     /// An edit that makes a note what it was: its bytes, and its path unless another has it.
-    fn restoration(
-        &self,
-        note: &NoteId,
-        path: &VaultPath,
-        bytes: Vec<u8>,
-    ) -> Done<(Change, Option<Vec<u8>>), S> {
+    fn restoration(&self, note: &NoteId, path: &VaultPath, bytes: Vec<u8>) -> Done<Edit, S> {
         let found = found_of(path, &bytes);
         let Some(base) = self.only_head(note)? else {
             return Ok((Change::Created { path: path.clone(), found }, Some(bytes)));
