@@ -8,7 +8,10 @@ use crucible_core::block::{self, BLOCK_BYTES_MAX};
 use crucible_core::conflict::Kept;
 use crucible_core::frontmatter::Frontmatter;
 use crucible_core::hash::ContentHash;
+use crucible_core::merkle::block_proof::BlockProof;
 use crucible_core::merkle::node::Node;
+use crucible_core::merkle::proof::Proof;
+use crucible_core::merkle::walk::{WalkAnswer, WalkAsk};
 use crucible_core::text_merge::{Overlap, Side, merge, merge_unrelated};
 use crucible_core::vault_path::{FoldKey, VaultPath};
 use crucible_core::version::Version;
@@ -32,6 +35,10 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("frontmatter", frontmatter),
     ("text_merge", text_merge),
     ("merkle_node", merkle_node),
+    ("walk_ask", walk_ask),
+    ("walk_answer", walk_answer),
+    ("proof", proof),
+    ("block_proof", block_proof),
 ];
 
 /// Versions: one encoding per value.
@@ -148,5 +155,33 @@ pub fn text_merge(bytes: &[u8]) {
 pub fn merkle_node(bytes: &[u8]) {
     if let Ok(node) = Node::decode(bytes) {
         assert_eq!(node.encode(), bytes, "an accepted node has one encoding");
+    }
+}
+
+/// Requests of a walk: one encoding per value.
+pub fn walk_ask(bytes: &[u8]) {
+    if let Ok(ask) = WalkAsk::decode(bytes) {
+        assert_eq!(ask.encode(), bytes, "an accepted request has one encoding");
+    }
+}
+
+/// Answers of a walk: one encoding per value.
+pub fn walk_answer(bytes: &[u8]) {
+    if let Ok(answer) = WalkAnswer::decode(bytes) {
+        assert_eq!(answer.encode(), bytes, "an accepted answer has one encoding");
+    }
+}
+
+/// Proofs over the tree: one encoding per value.
+pub fn proof(bytes: &[u8]) {
+    if let Ok(proof) = Proof::decode(bytes) {
+        assert_eq!(proof.encode(), bytes, "an accepted proof has one encoding");
+    }
+}
+
+/// Proofs of one block: one encoding per value.
+pub fn block_proof(bytes: &[u8]) {
+    if let Ok(proof) = BlockProof::decode(bytes) {
+        assert_eq!(proof.encode(), bytes, "an accepted proof has one encoding");
     }
 }

@@ -136,4 +136,8 @@ targets!(
     frontmatter,
     text_merge,
     merkle_node,
+    walk_ask,
+    walk_answer,
+    proof,
+    block_proof,
 );

@@ -1,0 +1,8 @@
+//! See `bodies::walk_answer`.
+#![no_main]
+
+#[path = "../bodies.rs"]
+#[allow(dead_code)]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::walk_answer(bytes));
