@@ -18,9 +18,10 @@ use crucible_core::hash::ContentHash;
 use crucible_core::id::VaultId;
 use crucible_trust::rights::Op;
 use futures_util::StreamExt;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::body;
+use crate::body::{self, JsonBody};
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::state::Server;
@@ -133,6 +134,42 @@ pub(crate) async fn put(
     }
     server.blocking(move |s| Ok(s.blobs().finish(&vault, &hash, part.of)?)).await?;
     Ok((StatusCode::CREATED, Json(json!({ "bytes": part.of }))).into_response())
+}
+
+/// Hashes in one question for what is missing.
+const ASKED_MAX: usize = 1000;
+
+#[derive(Deserialize)]
+pub(crate) struct Asked {
+    hashes: Vec<String>,
+}
+
+/// Which of some blobs are not here, so that a device sends those alone.
+pub(crate) async fn missing(
+    State(server): State<Arc<Server>>,
+    caller: Caller,
+    Path(vault): Path<String>,
+    JsonBody(asked): JsonBody<Asked>,
+) -> Result<Json<Value>, ApiError> {
+    if asked.hashes.len() > ASKED_MAX {
+        let message = format!("at most {ASKED_MAX} hashes in one question");
+        return Err(ApiError::new(Code::TooLarge, message));
+    }
+    let hashes: Vec<ContentHash> =
+        asked.hashes.iter().map(|hash| parse_hash(hash)).collect::<Result<_, _>>()?;
+    let vault = server.enter(&caller, &vault, Op::Read).await?.vault.id;
+    let missing = server
+        .blocking(move |s| {
+            let mut missing = Vec::new();
+            for hash in hashes {
+                if s.blobs().size(&vault, &hash)?.is_none() {
+                    missing.push(hash.to_string());
+                }
+            }
+            Ok(missing)
+        })
+        .await?;
+    Ok(Json(json!({ "missing": missing })))
 }
 
 pub(crate) async fn head(

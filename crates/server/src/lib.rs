@@ -14,6 +14,7 @@ pub mod engine;
 pub mod error;
 pub mod rounds;
 pub mod state;
+pub mod vault_blobs;
 
 mod auth;
 mod body;

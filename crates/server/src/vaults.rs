@@ -47,6 +47,8 @@ impl From<AccessName> for Access {
 #[derive(Deserialize)]
 pub struct Creation {
     name: String,
+    /// Of a vault that began on a device; otherwise one is drawn.
+    id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +91,12 @@ pub async fn create(
     let request =
         Request { op: Op::Create, vault: Some(&name), path: None, now_ms: server.now_ms() };
     caller.capability.authorize(&request)?;
-    let id = VaultId::from_bytes(crate::routes::random()?);
+    let id = match creation.id {
+        None => VaultId::from_bytes(crate::routes::random()?),
+        Some(id) => id
+            .parse()
+            .map_err(|_| ApiError::new(Code::Malformed, "a vault's id is 32 hex digits"))?,
+    };
     let user = caller.user();
     let vault = server
         .blocking(move |s| {

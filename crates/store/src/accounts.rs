@@ -13,10 +13,11 @@ mod schema;
 mod tokens;
 mod vaults;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::backup::{BackupError, copy_database};
 use crucible_core::id::{DeviceId, UserId, VaultId};
 use crucible_trust::capability::TokenId;
 use crucible_trust::key::{PublicKey, SecretKey};
@@ -217,6 +218,18 @@ impl Accounts {
                    ORDER BY user LIMIT ?2";
         let after = after.map_or(vec![], |id| id.as_bytes().to_vec());
         self.read(|db| rows::all(db, sql, params![after, limit], rows::user))
+    }
+
+    /// Copies the accounts to a file that must not be there, while they are in use: keys, tokens'
+    /// names and all. Put it into a folder that nobody else may enter.
+    ///
+    /// # Errors
+    /// [`BackupError`]
+    pub fn backup(&self, to: &Path) -> Result<(), BackupError> {
+        let connection = self.connection();
+        let from = PathBuf::from(connection.path().unwrap_or_default());
+        copy_database(&connection, &from, to)?;
+        schema::make_private(to).map_err(|source| BackupError::Io { path: to.to_owned(), source })
     }
 
     fn read<T>(

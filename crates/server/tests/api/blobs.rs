@@ -139,3 +139,24 @@ fn a_blob_of_one_vault_is_not_one_of_another() {
     let ask = server.ask("GET", &format!("/api/sync/berts/blobs/{hash}"));
     assert_eq!(ask.token(berts.reveal()).send().refusal(), (404, "not_found".into()));
 }
+
+#[test]
+fn a_device_asks_at_once_what_it_has_to_send() {
+    let server = Running::start();
+    let (_, token) = server.anna();
+    let (there, not_there) = (bytes(1000), bytes(2000));
+    let (here, missing) = (ContentHash::of_blob(&there), ContentHash::of_blob(&not_there));
+    assert_eq!(Blob::new(&server, &token, here).ask("PUT").body(there).send().status, 201);
+    let ask = |hashes: &[String]| {
+        server
+            .ask("POST", "/api/sync/notes/blobs/missing")
+            .token(token.reveal())
+            .json(serde_json::json!({ "hashes": hashes }))
+            .send()
+    };
+    let answer = ask(&[here.to_string(), missing.to_string()]);
+    assert_eq!(answer.json(), serde_json::json!({ "missing": [missing.to_string()] }));
+    assert_eq!(ask(&["..".to_owned()]).refusal(), (400, "bad_request".into()));
+    let many: Vec<String> = (0..1001).map(|_| String::new()).collect();
+    assert_eq!(ask(&many).refusal(), (413, "too_large".into()));
+}

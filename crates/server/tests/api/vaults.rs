@@ -75,3 +75,15 @@ fn the_owner_says_who_is_a_member() {
     assert_eq!(remove(bert.to_string()).refusal(), (404, "not_found".into()));
     assert_eq!(server.round(&berts, "notes", "pull").refusal(), (403, "forbidden".into()));
 }
+
+#[test]
+fn a_vault_that_began_on_a_device_keeps_its_id() {
+    let server = Running::start();
+    let (_, token) = server.anna();
+    let create = |id: &str| {
+        let body = json!({ "name": "garden", "id": id });
+        server.ask("POST", "/api/vaults").token(token.reveal()).json(body).send()
+    };
+    assert_eq!(create("zz").refusal(), (422, "malformed".into()));
+    assert_eq!(create(&"ab".repeat(16)).json()["id"], "ab".repeat(16));
+}

@@ -87,6 +87,16 @@ pub fn create_private(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Lets nobody else read a file.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(path, mode)?;
+    }
+    Ok(())
+}
+
 /// Sets the connection up and creates the tables in a new file.
 pub fn prepare(connection: &mut Connection, root_seed: [u8; 32]) -> Result<(), OpenAccountsError> {
     // Asked before anything is written: a newer format stays untouched.
