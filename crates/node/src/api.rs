@@ -17,6 +17,8 @@ use crate::link::{BlobSink, LinkError};
 
 /// Revisions asked for at once.
 const PAGE: u32 = 500;
+/// Longest answer to a question for health.
+const HEALTH_BYTES_MAX: u64 = 4096;
 /// Longest line of a stream of events.
 const EVENT_BYTES_MAX: u64 = 4096;
 
@@ -241,12 +243,16 @@ struct RevisionPage {
     next: Option<String>,
 }
 
-/// Asks whether somebody answers there, and answers like a server of ours.
+/// Asks whether somebody answers there; tells the `Date` of the answer.
 ///
 /// # Errors
 /// [`LinkError`]
-pub fn health(http: &mut Http) -> Result<(), LinkError> {
-    http.json::<serde_json::Value>("GET", "/healthz", None).map(|_| ())
+pub fn health(http: &mut Http) -> Result<Option<String>, LinkError> {
+    let response = http.send("GET", "/healthz", Carry::Nothing)?;
+    let date = response.headers().get("date").and_then(|date| date.to_str().ok());
+    let date = date.map(ToOwned::to_owned);
+    http.bytes(response, HEALTH_BYTES_MAX)?;
+    Ok(date)
 }
 
 /// Exchanges a pairing code for a token. `device` is the device's public key in hex.
@@ -336,12 +342,13 @@ pub fn vault(http: &mut Http, name: &str) -> Result<Option<Vault>, LinkError> {
     }
 }
 
-/// Creates a vault.
+/// Creates a vault; under this id, when the vault began on a device without a server.
 ///
 /// # Errors
 /// [`LinkError`]
-pub fn create_vault(http: &mut Http, name: &str) -> Result<Vault, LinkError> {
-    http.json("POST", "/api/vaults", Some(&json!({ "name": name })))
+pub fn create_vault(http: &mut Http, name: &str, id: Option<&VaultId>) -> Result<Vault, LinkError> {
+    let id = id.map(VaultId::to_string);
+    http.json("POST", "/api/vaults", Some(&json!({ "name": name, "id": id })))
 }
 
 /// Revisions, newest first, handed to `each` until it says `false` or there are no more.
