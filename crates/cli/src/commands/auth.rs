@@ -1,0 +1,180 @@
+//! `cru auth`: users, devices and tokens.
+
+use std::path::Path;
+
+use crucible_core::id::{DeviceId, UserId};
+use crucible_node::api::{self, Device};
+use crucible_node::config::parse_server;
+use crucible_node::http::{Http, Origin};
+use crucible_store::accounts::Email;
+use crucible_trust::capability::Subject;
+use crucible_trust::rights::Rights;
+use serde_json::json;
+
+use super::join::{proof, read_token};
+use crate::args::AuthVerb;
+use crate::attach::{self, Proof};
+use crate::context::Context;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::join_link::JoinLink;
+use crate::output::{FAINT, GOOD, MARK, STRONG, moment, plain};
+use crate::service;
+use crate::vault_folder::VaultFolder;
+use crate::world;
+
+/// What was asked about users, devices and tokens.
+pub fn run(what: AuthVerb, context: &Context) -> Outcome {
+    match what {
+        AuthVerb::AddUser { email, data, device_name } => {
+            add_user(&email, &context.path(&data), &device_name, context)
+        }
+        AuthVerb::Login { url, token_stdin, device_name } => {
+            let name = device_name.as_deref().unwrap_or(&context.machine);
+            login(&url, token_stdin, name, context)
+        }
+        AuthVerb::Whoami { url } => whoami(url.as_deref(), context),
+        AuthVerb::Devices { url } => devices(url.as_deref(), context),
+        AuthVerb::Revoke { id, url } => revoke(&id, url.as_deref(), context),
+    }
+}
+
+fn add_user(email: &str, data: &Path, device_name: &str, context: &Context) -> Outcome {
+    let email = Email::new(email)
+        .map_err(|error| Failure::new(Exit::Usage, format!("--email {email:?}: {error}")))?;
+    let accounts = service::accounts(data)?;
+    let now_ms = world::now_ms();
+    let user = accounts.add_user(UserId::from_bytes(world::random()?), &email, now_ms)?;
+    let subject = Subject { user: user.id, device: DeviceId::from_bytes(world::random()?) };
+    let token = accounts.mint(subject, device_name, &Rights::ALL, world::random()?, now_ms)?;
+    context.output.value(&json!({
+        "type": "user",
+        "user": user.id.to_string(),
+        "email": user.email.as_str(),
+        "token": token.reveal(),
+    }))?;
+    context.output.line(token.reveal())?;
+    context.output.note(format!(
+        "the token of {email}: shown this once. On their device: CRU_TOKEN=… cru join \
+         http://HOST:PORT/VAULT"
+    ));
+    Ok(Exit::Ok)
+}
+
+fn login(url: &str, token_stdin: bool, device_name: &str, context: &Context) -> Outcome {
+    let (server, vault, proof) = if url.contains('#') {
+        let link = JoinLink::parse(url)?;
+        let proof = proof(&link, false, context)?;
+        (link.server.clone(), link.vault.to_string(), proof)
+    } else {
+        let server = server_of(url)?;
+        let token = match (&context.token, token_stdin) {
+            (Some(token), false) => token.clone(),
+            (_, true) => read_token()?,
+            (None, false) => {
+                return Err(Failure::new(Exit::Usage, "there is no token")
+                    .hint("set CRU_TOKEN, or --token-stdin < FILE, or paste a link with a #CODE"));
+            }
+        };
+        (server, String::from("*"), Proof::Token(token))
+    };
+    attach::let_in(context, &server, &vault, proof, device_name)?;
+    whoami(Some(&server), context)
+}
+
+fn whoami(url: Option<&str>, context: &Context) -> Outcome {
+    let mut http = http(url, context)?;
+    let me = api::whoami(&mut http)?;
+    let output = &context.output;
+    output.value(&json!({
+        "type": "whoami",
+        "server": http.url(),
+        "user": me.user,
+        "email": me.email,
+        "device": me.device,
+        "device_name": me.device_name,
+        "access": me.rights.access.as_str(),
+        "create": me.rights.create,
+        "vaults": me.rights.vaults,
+        "folders": me.rights.folders,
+        "expires_ms": me.rights.expires_ms,
+    }))?;
+    let email = me.email.unwrap_or(me.user);
+    let device = me.device_name.unwrap_or_default();
+    output.line(format!(
+        "{} on {} ({}), at {}",
+        output.paint(STRONG, plain(&email)),
+        plain(&device),
+        output.paint(MARK, &me.device[..me.device.len().min(10)]),
+        http.url(),
+    ))?;
+    let vaults = me.rights.vaults.map_or("all your vaults".to_owned(), |names| names.join(", "));
+    let folders = me.rights.folders.map_or(String::new(), |f| format!(", below {}", f.join(", ")));
+    let verb = match me.rights.access {
+        api::Access::Read => "may read",
+        api::Access::Write => "may read and write",
+    };
+    let end = me.rights.expires_ms.map_or(String::new(), |ms| format!(", until {}", moment(ms)));
+    output.line(format!("{verb} {vaults}{folders}{end}"))?;
+    Ok(Exit::Ok)
+}
+
+fn devices(url: Option<&str>, context: &Context) -> Outcome {
+    let devices = api::devices(&mut http(url, context)?)?;
+    let output = &context.output;
+    for device in &devices {
+        output.value(&json!({
+            "type": "device",
+            "id": device.id,
+            "name": device.name,
+            "current": device.this,
+            "created_ms": device.created_ms,
+            "seen_ms": device.seen_ms,
+            "revoked_ms": device.revoked_ms,
+        }))?;
+        output.line(device_line(context, device))?;
+    }
+    output.note("`cru auth revoke ID` ends all tokens of a device; its first digits are enough");
+    Ok(Exit::Ok)
+}
+
+fn device_line(context: &Context, device: &Device) -> String {
+    let output = &context.output;
+    let id = output.paint(MARK, &device.id[..device.id.len().min(10)]);
+    let name = plain(&device.name);
+    let seen = match (device.revoked_ms, device.seen_ms) {
+        (Some(ms), _) => format!("revoked {}", moment(ms)),
+        (None, Some(ms)) => format!("last seen {}", moment(ms)),
+        (None, None) => "never seen".to_owned(),
+    };
+    let this = if device.this { output.paint(GOOD, "  this one") } else { String::new() };
+    format!("{id}  {name:<24}  {}{this}", output.paint(FAINT, seen))
+}
+
+fn revoke(id: &str, url: Option<&str>, context: &Context) -> Outcome {
+    let mut http = http(url, context)?;
+    api::revoke(&mut http, id)?;
+    context.output.value(&json!({ "type": "revoked", "id": id }))?;
+    context.output.line(format!("{id} is out: its files stay with it, it gets nothing new"))?;
+    Ok(Exit::Ok)
+}
+
+/// Speaks to the server that is named, or to this vault's.
+fn http(url: Option<&str>, context: &Context) -> Outcome<Http> {
+    let Some(url) = url else {
+        return VaultFolder::find(&context.start)?.http(context);
+    };
+    let url = server_of(url)?;
+    let known = context.home.any_credential(&url)?.map(|known| known.token);
+    let Some(token) = known.or_else(|| context.token.clone()) else {
+        return Err(Failure::new(Exit::NotAllowed, format!("this device has no token for {url}"))
+            .hint("`cru auth login` or `cru join` gets one"));
+    };
+    context.http(Origin { url, token: Some(token), roots_pem: None })
+}
+
+fn server_of(url: &str) -> Outcome<String> {
+    parse_server(url).ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("{url:?} is no address of a server"))
+            .hint("it has the form http(s)://host:port")
+    })
+}

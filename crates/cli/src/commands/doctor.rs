@@ -1,0 +1,229 @@
+//! `cru doctor`: looks at everything that can be wrong, and says what to do about it.
+
+use crucible_node::api;
+use crucible_node::link::LinkError;
+use crucible_node::replica::{Replica, Settings, scan_on_all_cores};
+use crucible_node::report::Notice;
+use crucible_sync::repo::Repo;
+use crucible_vault::lock::{LockError, VaultLock};
+use crucible_vault::real_fs::RealFs;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{BAD, GOOD, WARN, count, span};
+use crate::vault_folder::VaultFolder;
+use crate::words::notice_in_words;
+use crate::world::{self, Machine};
+
+/// Clocks this far apart are worth a word, in milliseconds; far below where stamps are doubted.
+const SKEW_MS: u64 = 60_000;
+
+/// How bad something is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Grade {
+    Good,
+    Note,
+    Bad,
+}
+
+struct Examination<'c> {
+    context: &'c Context,
+    worst: Grade,
+    exit: Exit,
+}
+
+/// Looks at this device, the vault around, and its server.
+pub fn run(context: &Context) -> Outcome {
+    let mut examination = Examination { context, worst: Grade::Good, exit: Exit::Ok };
+    examination.home()?;
+    let folder = match VaultFolder::find(&context.start) {
+        Ok(folder) => folder,
+        Err(failure) => {
+            examination.failed("vault", &failure)?;
+            return Ok(failure.exit);
+        }
+    };
+    examination.good("configuration", format!("{} is a vault", folder.root.display()))?;
+    if examination.store(&folder)? {
+        examination.folder(&folder)?;
+        examination.server(&folder)?;
+    }
+    Ok(match (examination.worst, examination.exit) {
+        (Grade::Good, _) => Exit::Ok,
+        (Grade::Note, _) => Exit::Attention,
+        (Grade::Bad, Exit::Ok) => Exit::Failed,
+        (Grade::Bad, exit) => exit,
+    })
+}
+
+impl Examination<'_> {
+    fn say(&mut self, grade: Grade, topic: &str, text: &str, hint: &str) -> Outcome<()> {
+        self.worst = self.worst.max(grade);
+        let output = &self.context.output;
+        let (word, mark) = match grade {
+            Grade::Good => ("good", output.paint(GOOD, "ok  ")),
+            Grade::Note => ("note", output.paint(WARN, "note")),
+            Grade::Bad => ("bad", output.paint(BAD, "bad ")),
+        };
+        output.value(&json!({
+            "type": "finding",
+            "grade": word,
+            "topic": topic,
+            "message": text,
+            "hint": hint,
+        }))?;
+        output.line(format!("{mark}  {topic}: {text}"))?;
+        if hint.is_empty() { Ok(()) } else { output.line(format!("      {hint}")) }
+    }
+
+    fn good(&mut self, topic: &str, text: impl AsRef<str>) -> Outcome<()> {
+        self.say(Grade::Good, topic, text.as_ref(), "")
+    }
+
+    fn failed(&mut self, topic: &str, failure: &Failure) -> Outcome<()> {
+        if self.exit == Exit::Ok {
+            self.exit = failure.exit;
+        }
+        self.say(Grade::Bad, topic, &failure.message, &failure.hint)
+    }
+
+    fn home(&mut self) -> Outcome<()> {
+        let home = self.context.home.clone();
+        let troubles = home.troubles();
+        for trouble in &troubles {
+            self.failed("device", trouble)?;
+        }
+        match troubles.is_empty() {
+            true => self.good("device", format!("key and tokens in {}", home.folder().display())),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the store can be worked with.
+    fn store(&mut self, folder: &VaultFolder) -> Outcome<bool> {
+        let checked = folder.store().and_then(|store| Ok(store.check()?));
+        let report = match checked {
+            Ok(report) => report,
+            Err(failure) => {
+                let advice = format!(
+                    "the notes are not touched. Move {} and its -wal and -shm aside, then `cru \
+                     join` in this folder builds it anew from the server",
+                    folder.database().display()
+                );
+                let hint = match failure.exit {
+                    Exit::Integrity => advice,
+                    _ => failure.hint.clone(),
+                };
+                self.failed("database", &Failure { hint, ..failure })?;
+                return Ok(false);
+            }
+        };
+        for finding in &report.findings {
+            let failure = Failure::new(Exit::Integrity, finding);
+            self.failed("database", &failure)?;
+        }
+        if report.findings.is_empty() {
+            let versions = count(report.versions, "version", "versions");
+            self.good("database", format!("whole: {versions} read and proven"))?;
+        }
+        Ok(true)
+    }
+
+    fn folder(&mut self, folder: &VaultFolder) -> Outcome<()> {
+        let unique = crucible_core::hash::hex(&world::random::<16>()?);
+        let fs = match RealFs::open(&folder.root, &unique) {
+            Ok(fs) => fs,
+            Err(error) => return self.failed("folder", &error.into()),
+        };
+        match VaultLock::acquire(&fs, std::process::id()) {
+            Ok(lock) => drop(lock),
+            Err(error @ LockError::Held { .. }) => {
+                self.good("lock", format!("{error}, which is fine"))?;
+            }
+            Err(error) => self.failed("lock", &error.into())?,
+        }
+        let replica = Replica::new(fs, folder.store()?, Settings::default(), scan_on_all_cores);
+        let mut replica = replica.expect("no policies, so none is wrong");
+        let status = match replica.status(&mut Machine) {
+            Ok(status) => status,
+            Err(error) => return self.failed("folder", &error.into()),
+        };
+        let notes = count(status.notes, "note", "notes");
+        let changes = count(status.changes.len(), "change", "changes");
+        self.good("folder", format!("{notes}, {changes} since the last round"))?;
+        for notice in &status.notices {
+            let grade = match notice {
+                Notice::Unknown { .. } | Notice::Unclaimed { .. } | Notice::BadRule { .. } => {
+                    Grade::Note
+                }
+                // Told so that nobody wonders; nothing has to be done.
+                _ => Grade::Good,
+            };
+            self.say(grade, "files", &notice_in_words(notice), "")?;
+        }
+        if status.conflicts > 0 {
+            let text = count(status.conflicts, "conflict", "conflicts") + " to look at";
+            self.say(Grade::Note, "conflicts", &text, "`cru conflicts` lists them")?;
+        }
+        if status.unsettled > 0 {
+            let text =
+                count(status.unsettled, "file is", "files are") + " not as the vault has them";
+            self.say(Grade::Note, "folder", &text, "`cru sync` says why")?;
+        }
+        Ok(())
+    }
+
+    fn server(&mut self, folder: &VaultFolder) -> Outcome<()> {
+        let Some(url) = folder.server() else {
+            return self.good("server", "none: versions are kept here alone");
+        };
+        let mut http = match folder.http(self.context) {
+            Ok(http) => http,
+            Err(failure) => return self.failed("token", &failure),
+        };
+        let date = match api::health(&mut http) {
+            Ok(date) => date,
+            Err(error) => return self.failed("server", &error.into()),
+        };
+        self.good("server", format!("{url} answers"))?;
+        self.clock(date.as_deref())?;
+        let there = match api::vault(&mut http, &folder.config.vault) {
+            Ok(there) => there,
+            Err(error @ (LinkError::Unauthorized { .. } | LinkError::Forbidden { .. })) => {
+                return self.failed("token", &error.into());
+            }
+            Err(error) => return self.failed("server", &error.into()),
+        };
+        let Some(there) = there else {
+            let failure = Failure::failed(format!("it has no vault {}", folder.config.vault))
+                .hint("was it set back to an old backup, or is it another server?");
+            return self.failed("server", &failure);
+        };
+        if there.id != folder.config.vault_id {
+            let failure = Failure::new(Exit::Integrity, "its vault of this name is another one")
+                .hint("join it in a folder of its own");
+            return self.failed("server", &failure);
+        }
+        let verb = if there.access == api::Access::Write { "read and write" } else { "read" };
+        self.good("token", format!("this device may {verb}"))?;
+        if there.root == folder.store()?.root()? {
+            self.good("step", "both sides have the same root")
+        } else {
+            self.say(Grade::Good, "step", "one side has news for the other", "`cru sync`")
+        }
+    }
+
+    fn clock(&mut self, date: Option<&str>) -> Outcome<()> {
+        let told = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        let Some(told) = told else { return Ok(()) };
+        let there_ms = u64::try_from(told.timestamp().as_millisecond()).unwrap_or(0);
+        let apart = there_ms.abs_diff(world::now_ms());
+        if apart < SKEW_MS {
+            return self.good("clock", "as the server's");
+        }
+        let way = if there_ms > world::now_ms() { "behind" } else { "ahead of" };
+        let text = format!("this machine's clock is {} {way} the server's", span(apart));
+        self.say(Grade::Note, "clock", &text, "set it by the network; until then `cru` corrects it")
+    }
+}

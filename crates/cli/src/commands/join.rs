@@ -1,0 +1,153 @@
+//! `cru join LINK [DIR]`: makes a folder a copy of a vault on a server, and the first round.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use crucible_node::api;
+use crucible_node::config::{self, Change, Config, Mode};
+use crucible_node::http::Origin;
+use crucible_node::link::Link;
+use crucible_node::replica::Options;
+
+use super::sync;
+use crate::args::Join;
+use crate::attach::{self, Proof};
+use crate::context::Context;
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::join_link::JoinLink;
+use crate::output::STRONG;
+use crate::progress::Bar;
+use crate::rounds;
+use crate::vault_folder::{DATABASE, VaultFolder};
+use crate::world::Machine;
+
+/// Longest token that is read.
+const TOKEN_BYTES_MAX: u64 = 64 << 10;
+
+/// Joins.
+pub fn run(args: &Join, context: &Context) -> Outcome {
+    let link = JoinLink::parse(&args.link)?;
+    let root = match &args.folder {
+        Some(folder) => context.path(folder),
+        None => context.start.join(link.vault.as_str()),
+    };
+    let there = VaultFolder::at(&root)?;
+    if let Some(there) = &there {
+        check_same(there, &link, &root)?;
+    }
+    let proof = proof(&link, args.token_stdin, context)?;
+    let device_name = args.device_name.as_deref().unwrap_or(&context.machine);
+    let vault = link.vault.as_str();
+    let credential = attach::let_in(context, &link.server, vault, proof, device_name)?;
+    let token = Some(credential.token);
+    let mut http = context.http(Origin { url: link.server.clone(), token, roots_pem: None })?;
+    let known = there.as_ref().map(|there| there.config.vault_id);
+    let vault = attach::vault_there(&mut http, vault, known)?;
+    match there {
+        Some(there) if there.server().is_some() => first_round(&there, context),
+        Some(there) => {
+            config::change(&there.root, &Change::Server(link.server))?;
+            let there = VaultFolder::find(&there.root)?;
+            first_round(&there, context)
+        }
+        None => make(&root, &link.server, &vault, context),
+    }
+}
+
+fn make(root: &Path, server: &str, vault: &api::Vault, context: &Context) -> Outcome {
+    let filled = attach::is_filled(root)?;
+    fs::create_dir_all(root).during(format!("making {}", root.display()))?;
+    let config = Config {
+        vault_id: vault.id,
+        vault: vault.name.clone(),
+        mode: Mode::Remote { server: server.to_owned() },
+        policies: Vec::new(),
+    };
+    if filled && vault.root.is_some() && !context.yes {
+        ask(root, &config, context)?;
+    }
+    let folder = attach::make_folder(root, &config)?;
+    let name = context.output.paint(STRONG, &vault.name);
+    context.output.note(format!("{} is a copy of {name} now", root.display()));
+    first_round(&folder, context).map_err(|failure| Failure {
+        message: format!("the folder has joined, but its first round was cut: {}", failure.message),
+        ..failure
+    })
+}
+
+/// Shows what would be merged with what, and asks. A no leaves nothing behind.
+fn ask(root: &Path, config: &Config, context: &Context) -> Outcome<()> {
+    let was_there = root.join(config::FOLDER).exists();
+    let folder = attach::make_folder(root, config)?;
+    let answer = plan(&folder, context).and_then(|()| {
+        let question = format!(
+            "{} holds files already. What is on both sides is merged, nothing is deleted. Go on?",
+            root.display()
+        );
+        context.output.confirm(&question, false)
+    });
+    if matches!(answer, Ok(true)) {
+        return Ok(());
+    }
+    if !was_there {
+        let state = root.join(config::FOLDER);
+        fs::remove_dir_all(&state).during(format!("removing {}", state.display()))?;
+    } else {
+        let file = config::path_of(root);
+        fs::remove_file(&file).during(format!("removing {}", file.display()))?;
+        let database = root.join(config::FOLDER).join(DATABASE);
+        context.output.note(format!("{} stays for the next try", database.display()));
+    }
+    answer.and_then(|_| Err(Failure::new(Exit::Refused, "not joined; nothing was changed")))
+}
+
+fn plan(folder: &VaultFolder, context: &Context) -> Outcome<()> {
+    let mut vault = folder.open(context)?;
+    let mut link = folder.link(context)?;
+    let link = link.as_mut().map(|link| link as &mut dyn Link);
+    let plan = vault.replica.plan(link, &mut Machine)?;
+    sync::tell(&plan, &context.output).map(|_| ())
+}
+
+fn first_round(folder: &VaultFolder, context: &Context) -> Outcome {
+    let mut vault = folder.open(context)?;
+    let mut link = folder.link(context)?;
+    let bar = Bar::new(&context.output);
+    let link = link.as_mut().map(|link| link as &mut dyn Link);
+    let done = rounds::make(&mut vault, link, Options::default(), &bar)?;
+    bar.clear();
+    rounds::tell(context, &done)
+}
+
+/// A folder that is a vault already may join again, or be given a server; never another vault.
+fn check_same(there: &VaultFolder, link: &JoinLink, root: &Path) -> Outcome<()> {
+    let same_name = there.config.vault.eq_ignore_ascii_case(link.vault.as_str());
+    let same_server = there.server().is_none_or(|server| server == link.server);
+    if same_name && same_server {
+        return Ok(());
+    }
+    let at = there.server().map_or(String::new(), |server| format!(" of {server}"));
+    let message = format!("{} is a copy of {}{at} already", root.display(), there.config.vault);
+    Err(Failure::new(Exit::Usage, message)
+        .hint("name another folder; if the server has only moved: `cru sync config server URL`"))
+}
+
+/// What this device has to show.
+pub fn proof(link: &JoinLink, token_stdin: bool, context: &Context) -> Outcome<Proof> {
+    if let Some(code) = &link.code {
+        return Ok(Proof::Code(code.clone()));
+    }
+    if token_stdin {
+        return read_token().map(Proof::Token);
+    }
+    Ok(context.token.clone().map_or(Proof::Known, Proof::Token))
+}
+
+/// A token on standard input.
+pub fn read_token() -> Outcome<String> {
+    let mut text = String::new();
+    let read = std::io::stdin().take(TOKEN_BYTES_MAX).read_to_string(&mut text);
+    read.during("reading the token from standard input")?;
+    Ok(text.trim().to_owned())
+}

@@ -1,0 +1,158 @@
+//! `cru server check|gc|backup`: looking after a server's data.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use crucible_core::id::VaultId;
+use crucible_store::server_repo::Vaults;
+use crucible_store::server_vault::ServerVault;
+use serde_json::json;
+
+use crate::args::ServerVerb;
+use crate::context::Context;
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::output::{BAD, GOOD, STRONG, count, size};
+use crate::service;
+use crate::world;
+
+/// What was asked about a server's data.
+pub fn run(what: &ServerVerb, context: &Context) -> Outcome {
+    match what {
+        ServerVerb::Check(folder) => check(&context.path(&folder.data), context),
+        ServerVerb::Gc(folder) => gc(&context.path(&folder.data), context),
+        ServerVerb::Backup { to, data } => backup(&context.path(data), &context.path(to), context),
+    }
+}
+
+fn check(data: &Path, context: &Context) -> Outcome {
+    let output = &context.output;
+    let mut broken = 0;
+    each(data, |id, name, vault| {
+        let report = vault.check()?;
+        broken += report.findings.len();
+        let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        output.value(&json!({
+            "type": "checked",
+            "vault": name,
+            "vault_id": id.to_string(),
+            "versions": report.versions,
+            "contents": report.contents,
+            "blobs": report.blobs,
+            "findings": findings,
+        }))?;
+        let verdict = match findings.is_empty() {
+            true => output.paint(GOOD, "whole"),
+            false => output.paint(BAD, count(findings.len(), "finding", "findings")),
+        };
+        output.line(format!(
+            "{}: {verdict} ({}, {}, {})",
+            output.paint(STRONG, name),
+            count(report.versions, "version", "versions"),
+            count(report.contents, "content", "contents"),
+            count(report.blobs, "blob", "blobs"),
+        ))?;
+        for finding in findings {
+            output.line(format!("  {finding}"))?;
+        }
+        Ok(())
+    })?;
+    if broken == 0 {
+        return Ok(Exit::Ok);
+    }
+    let message = format!("{} not what it should be", count(broken, "thing is", "things are"));
+    Err(Failure::new(Exit::Integrity, message).hint(
+        "put the last good backup in place: devices send what it lacks with their next round",
+    ))
+}
+
+fn gc(data: &Path, context: &Context) -> Outcome {
+    let output = &context.output;
+    each(data, |id, name, vault| {
+        let swept = vault.gc(world::now_ms())?;
+        output.value(&json!({
+            "type": "swept",
+            "vault": name,
+            "vault_id": id.to_string(),
+            "contents": swept.contents,
+            "blobs": swept.blobs,
+            "blob_bytes": swept.blob_bytes,
+            "partial_blobs": swept.partial_blobs,
+        }))?;
+        output.line(format!(
+            "{}: {}, {} ({}), {}",
+            output.paint(STRONG, name),
+            count(swept.contents, "content", "contents"),
+            count(swept.blobs, "blob", "blobs"),
+            size(swept.blob_bytes),
+            count(swept.partial_blobs, "unfinished blob", "unfinished blobs"),
+        ))
+    })?;
+    Ok(Exit::Ok)
+}
+
+fn backup(data: &Path, to: &Path, context: &Context) -> Outcome {
+    if to.exists() {
+        let message = format!("{} is there already; nothing was written", to.display());
+        return Err(Failure::new(Exit::Refused, message).hint("name a folder that is not there"));
+    }
+    require(data)?;
+    let vaults = to.join("vaults");
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&vaults);
+    made.during(format!("making {}", vaults.display()))?;
+    // Accounts first: a vault that they do not name yet is not missed by anybody.
+    service::accounts(data)?.backup(&to.join("accounts.db"))?;
+    let output = &context.output;
+    let mut copied = 0u64;
+    each(data, |id, name, vault| {
+        let done = vault.backup(&vaults.join(id.to_string()))?;
+        copied += 1;
+        output.value(&json!({
+            "type": "backed_up",
+            "vault": name,
+            "vault_id": id.to_string(),
+            "database_bytes": done.database_bytes,
+            "blobs": done.blobs,
+        }))?;
+        output.line(format!(
+            "{}: {}, {}",
+            output.paint(STRONG, name),
+            size(done.database_bytes),
+            count(done.blobs, "blob", "blobs"),
+        ))
+    })?;
+    output.line(format!("{} copied to {}", count(copied, "vault", "vaults"), to.display()))?;
+    Ok(Exit::Ok)
+}
+
+fn require(data: &Path) -> Outcome<()> {
+    if data.join("accounts.db").is_file() {
+        return Ok(());
+    }
+    let message = format!("{} is not the data folder of a server", data.display());
+    Err(Failure::failed(message).hint("--data names it"))
+}
+
+/// Every vault of a data folder, with its name.
+fn each(
+    data: &Path,
+    mut work: impl FnMut(&VaultId, &str, &mut ServerVault) -> Outcome<()>,
+) -> Outcome<()> {
+    require(data)?;
+    let accounts = service::accounts(data)?;
+    let mut names = std::collections::BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = accounts.vaults(after.as_ref(), 500)?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.name.clone());
+        names.extend(page.into_iter().map(|vault| (vault.id, vault.name.to_string())));
+    }
+    let vaults = service::vaults(data);
+    for id in vaults.list()? {
+        let Some(mut vault) = vaults.open(&id)? else { continue };
+        let name = names.get(&id).cloned().unwrap_or_else(|| format!("(nobody's) {}", id.short()));
+        work(&id, &name, &mut vault)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! `cru show PATH[@VERSION]`: a note as it is or was, byte for byte.
+
+use std::fs;
+use std::io::{self, Write};
+
+use crate::args::Show;
+use crate::context::Context;
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::output::plain;
+use crate::past::Past;
+use crate::vault_folder::VaultFolder;
+
+/// Prints a note.
+pub fn run(args: &Show, context: &Context) -> Outcome {
+    let folder = VaultFolder::find(&context.start)?;
+    let (path, version) = folder.path_at(context, &args.what)?;
+    let Some(version) = version else {
+        let file = folder.root.join(path.as_str());
+        return match fs::read(&file) {
+            Ok(bytes) => context.output.bytes(&bytes).map(|()| Exit::Ok),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let shown = plain(path.as_str());
+                Err(Failure::failed(format!("there is no {shown} in the vault")).hint(format!(
+                    "if it was deleted: `cru log '{shown}'`, `cru undelete '{shown}'`"
+                )))
+            }
+            Err(error) => Err(error).during(format!("reading {}", file.display())),
+        };
+    };
+    let mut past = Past::open(&folder, context)?;
+    let entry = past.find(&path, &version)?;
+    let mut stdout = io::stdout().lock();
+    past.bytes_to(&entry, &mut |piece| stdout.write_all(piece))?;
+    stdout.flush().during("writing")?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,119 @@
+//! `cru status`: what is changed, what waits, what is not synced and why. Asks nobody.
+
+use std::fs;
+
+use crucible_node::outlook::Status;
+use crucible_node::replica::{Replica, Settings, scan_on_all_cores};
+use crucible_vault::real_fs::RealFs;
+use serde_json::json;
+
+use super::sync::{step_as_json, step_in_words};
+use crate::context::Context;
+use crate::exit::{Exit, Outcome};
+use crate::output::{FAINT, GOOD, STRONG, WARN, count, moment, plain};
+use crate::vault_folder::VaultFolder;
+use crate::words::{notice_as_json, notice_in_words};
+use crate::world::{self, Machine};
+
+/// Changes told one by one; more are counted.
+const CHANGES_TOLD: usize = 40;
+
+/// Tells where the vault stands.
+pub fn run(context: &Context) -> Outcome {
+    let folder = VaultFolder::find(&context.start)?;
+    let status = look(&folder)?;
+    let synced_ms = last_round_ms(&folder);
+    let attention = status.conflicts > 0 || status.unsettled > 0;
+    if context.output.json {
+        let changes: Vec<_> = status.changes.iter().map(step_as_json).collect();
+        let notices: Vec<_> = status.notices.iter().map(notice_as_json).collect();
+        context.output.value(&json!({
+            "type": "status",
+            "root": status.root.map(|root| root.to_string()),
+            "common_root": status.common_root.map(|root| root.to_string()),
+            "folder": folder.root.display().to_string(),
+            "vault": folder.config.vault,
+            "vault_id": folder.config.vault_id.to_string(),
+            "server": folder.server(),
+            "notes": status.notes,
+            "changes": changes,
+            "unsent": status.unsent,
+            "unsettled": status.unsettled,
+            "conflicts": status.conflicts,
+            "notices": notices,
+            "last_change_ms": synced_ms,
+        }))?;
+    } else {
+        tell(context, &folder, &status, synced_ms)?;
+    }
+    Ok(if attention { Exit::Attention } else { Exit::Ok })
+}
+
+/// Looks without the lock, so that it answers while another `cru` keeps the vault in step.
+fn look(folder: &VaultFolder) -> Outcome<Status> {
+    let unique = crucible_core::hash::hex(&world::random::<16>()?);
+    let store = folder.store()?;
+    let fs = RealFs::open(&folder.root, &unique)?;
+    let replica = Replica::new(fs, store, Settings::default(), scan_on_all_cores);
+    let mut replica = replica.expect("no policies, so none is wrong");
+    Ok(replica.status(&mut Machine)?)
+}
+
+/// When the store last changed, which every round that did something does.
+fn last_round_ms(folder: &VaultFolder) -> Option<u64> {
+    let wal = folder.database().with_extension("db-wal");
+    let times = [folder.database(), wal].map(|path| {
+        let modified = fs::metadata(path).ok()?.modified().ok()?;
+        let since = modified.duration_since(std::time::UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok()
+    });
+    times.into_iter().flatten().max()
+}
+
+fn tell(
+    context: &Context,
+    folder: &VaultFolder,
+    status: &Status,
+    synced_ms: Option<u64>,
+) -> Outcome<()> {
+    let output = &context.output;
+    let name = output.paint(STRONG, &folder.config.vault);
+    let place = match folder.server() {
+        Some(server) => format!("with {server}"),
+        None => "without another side".to_owned(),
+    };
+    let notes = count(status.notes, "note", "notes");
+    output.line(format!("{name} {place}: {notes} in {}", folder.root.display()))?;
+    if let Some(ms) = synced_ms {
+        output.line(output.paint(FAINT, format!("last round {}", moment(ms))))?;
+    }
+    for step in status.changes.iter().take(CHANGES_TOLD) {
+        output.line(format!("  {}", step_in_words(output, step)))?;
+    }
+    if status.changes.len() > CHANGES_TOLD {
+        output.line(format!("  and {} more changes here", status.changes.len() - CHANGES_TOLD))?;
+    }
+    if status.unsent > 0 && folder.server().is_some() {
+        let versions = count(status.unsent, "version waits", "versions wait");
+        output.line(format!("{versions} to be sent: `cru sync`"))?;
+    }
+    if status.unsettled > 0 {
+        let files = count(status.unsettled, "file is", "files are");
+        let text = format!("{files} not yet as the vault has them: `cru sync`");
+        output.line(output.paint(WARN, text))?;
+    }
+    if status.conflicts > 0 {
+        let conflicts = count(status.conflicts, "conflict", "conflicts");
+        output.line(output.paint(WARN, format!("{conflicts} to look at: `cru conflicts`")))?;
+    }
+    let in_step = status.root == status.common_root || folder.server().is_none();
+    if status.changes.is_empty() && status.unsent == 0 && status.unsettled == 0 && in_step {
+        output.line(output.paint(GOOD, "nothing has changed here since the last round"))?;
+    } else if !status.changes.is_empty() {
+        output.note("`cru sync` sends what is marked ->");
+    }
+    for notice in &status.notices {
+        output.warn(plain(&notice_in_words(notice)));
+    }
+    Ok(())
+}

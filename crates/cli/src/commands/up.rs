@@ -1,0 +1,169 @@
+//! `cru up [DIR]`: vault, server and watching in one process, and a join line.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crucible_core::id::VaultId;
+use crucible_node::config::{self, Change, Config, Mode};
+use crucible_store::accounts::Accounts;
+use crucible_trust::name::VaultName;
+use crucible_trust::rights::{Access, Rights};
+use serde_json::json;
+
+use super::watch::Keeper;
+use crate::args::{Up, Watch};
+use crate::attach;
+use crate::context::Context;
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::home::Credential;
+use crate::output::{MARK, STRONG};
+use crate::service::{self, Plan, Running};
+use crate::vault_folder::VaultFolder;
+use crate::world;
+
+/// Where it listens unless somebody says otherwise, or something listens there already.
+const PORT: u16 = 4200;
+/// Milliseconds and seconds of the watching that comes with it.
+const WATCH: Watch = Watch { quiet_ms: 400, every: 300 };
+
+/// Serves the vault and keeps the folder in step.
+pub fn run(args: &Up, context: &Context) -> Outcome {
+    let stopped = context.signals.take();
+    let root = match &args.folder {
+        Some(folder) => context.path(folder),
+        None => context.start.clone(),
+    };
+    let root = std::path::absolute(&root).during("finding out which folder this is")?;
+    let folder = vault(&root, args.name.as_deref())?;
+    let data = match &args.data {
+        Some(data) => context.path(data),
+        None => context.home.folder().join("served").join(folder.config.vault_id.to_string()),
+    };
+    let running = start(&folder, data, args.listen)?;
+    let name = VaultName::new(&folder.config.vault)
+        .map_err(|error| Failure::failed(format!("the vault's name: {error}")))?;
+    let accounts = running.accounts()?;
+    let own_url = own_url(&running);
+    let folder = attach_own(&folder, context, &accounts, &args.email, &name, &own_url)?;
+    let output = &context.output;
+    let shown = output.paint(STRONG, &name);
+    output.note(format!("serving {shown} on {}; Ctrl-C stops it", running.address));
+    let mut keeper = Keeper::start(folder.root, WATCH, context, stopped)?;
+    keeper.round()?;
+    let user = service::user(&accounts, &args.email)?;
+    let rights = Rights::of_vault(&name, Access::Write);
+    let others_url = running.url_for_others();
+    let link = service::join_link(&accounts, &user, rights, &others_url, &name)?;
+    drop(accounts);
+    output.value(&json!({ "type": "up", "url": others_url, "link": link.to_string() }))?;
+    output.line(format!("next device: {}", output.paint(MARK, format!("cru join '{link}'"))))?;
+    output.note("good once, for ten minutes; `cru invite` in this folder prints another");
+    if !running.address.ip().is_loopback() {
+        output.note(
+            "whoever is on this network could read along: for one you do not trust, put it behind \
+             TLS (`cru serve --tls-cert`), or --listen 127.0.0.1:4200 keeps it on this machine",
+        );
+    }
+    let ended = keeper.run();
+    let stopped = running.stop();
+    ended.and_then(|exit| stopped.map(|()| exit))
+}
+
+/// The vault at this folder, made if it is none.
+fn vault(root: &Path, name: Option<&str>) -> Outcome<VaultFolder> {
+    if let Some(folder) = VaultFolder::at(root)? {
+        return Ok(folder);
+    }
+    let name = match name {
+        Some(name) => VaultName::new(name)
+            .map_err(|error| Failure::new(Exit::Usage, format!("--name: {error}")))?
+            .to_string(),
+        None => attach::name_like(root),
+    };
+    fs::create_dir_all(root).during(format!("making {}", root.display()))?;
+    let config = Config {
+        vault_id: VaultId::from_bytes(world::random()?),
+        vault: name,
+        mode: Mode::Local,
+        policies: Vec::new(),
+    };
+    attach::make_folder(root, &config)
+}
+
+/// Starts the server: where it was asked to listen, or where it did the last time.
+fn start(folder: &VaultFolder, data: PathBuf, listen: Option<SocketAddr>) -> Outcome<Running> {
+    if let Some(server) = folder.server().filter(|_| !data.join("accounts.db").exists()) {
+        let vault = &folder.config.vault;
+        let message = format!("this folder is a copy of {vault} at {server}");
+        return Err(Failure::new(Exit::Refused, message)
+            .hint("`cru sync watch` keeps it in step; `cru invite` lets another device in"));
+    }
+    let plan = |listen| Plan {
+        data: data.clone(),
+        listen,
+        tls: None,
+        hosts: Vec::new(),
+        behind_proxy: false,
+    };
+    if let Some(listen) = listen {
+        return Running::start(plan(listen));
+    }
+    let everywhere = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let port_before = folder.server().and_then(|url| url.rsplit_once(':')?.1.parse().ok());
+    if let Some(port) = port_before {
+        return Running::start(plan(everywhere(port)));
+    }
+    let in_use = |error: &Failure| error.exit == Exit::Failed && error.message.contains("in use");
+    Running::start(plan(everywhere(PORT))).or_else(|error| match in_use(&error) {
+        true => Running::start(plan(everywhere(0))),
+        false => Err(error),
+    })
+}
+
+/// The address this machine itself reaches the server by.
+fn own_url(running: &Running) -> String {
+    match running.address {
+        address if address.ip().is_unspecified() => {
+            format!("http://{}:{}", Ipv4Addr::LOCALHOST, address.port())
+        }
+        address => format!("http://{address}"),
+    }
+}
+
+/// Gives this device a token and the vault its place on the server.
+fn attach_own(
+    folder: &VaultFolder,
+    context: &Context,
+    accounts: &Accounts,
+    email: &str,
+    name: &VaultName,
+    url: &str,
+) -> Outcome<VaultFolder> {
+    let user = service::user(accounts, email)?;
+    match accounts.vault(name)? {
+        Some(there) if there.id == folder.config.vault_id => {}
+        Some(_) => {
+            let message = format!("the server has another vault that is called {name}");
+            return Err(Failure::new(Exit::Refused, message).hint("name another --data"));
+        }
+        None => {
+            let now_ms = world::now_ms();
+            accounts.create_vault(folder.config.vault_id, name, user.id, now_ms)?;
+        }
+    }
+    if context.home.credential(url, name.as_str())?.is_none() {
+        let device = context.home.device_key()?.public().device();
+        let token = service::token(accounts, &user, device, &context.machine)?;
+        let email = Some(user.email.to_string());
+        context.home.keep(
+            url,
+            Some(name.as_str()),
+            Credential { token, email, read_only: false },
+        )?;
+    }
+    if folder.server() != Some(url) {
+        config::change(&folder.root, &Change::Server(url.to_owned()))?;
+    }
+    VaultFolder::find(&folder.root)
+}

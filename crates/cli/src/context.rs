@@ -1,0 +1,60 @@
+//! What every command is given: how to say things, where one stands, and who one is.
+//!
+//! Built once by `main`, the only place that reads the environment.
+
+use std::path::{Path, PathBuf};
+
+use crucible_node::http::{Http, Origin};
+
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::home::Home;
+use crate::output::Output;
+use crate::signals::Signals;
+use crate::world;
+
+/// What every command is given.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// How to say things.
+    pub output: Output,
+    /// Where one stands: -C, or the current folder.
+    pub start: PathBuf,
+    /// This device's key and tokens.
+    pub home: Home,
+    /// CRU_TOKEN, if it is set at all.
+    pub token: Option<String>,
+    /// Says yes to every question.
+    pub yes: bool,
+    /// How this machine is called.
+    pub machine: String,
+    /// Certificates to trust instead of the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Ctrl-C and SIGTERM.
+    pub signals: Signals,
+}
+
+impl Context {
+    /// A path of the command line, seen from where one stands.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        self.start.join(path)
+    }
+
+    /// Speaks to a server.
+    ///
+    /// # Errors
+    /// When the file of certificates is none.
+    pub fn http(&self, origin: Origin) -> Outcome<Http> {
+        let roots_pem = match &self.ca_file {
+            Some(file) => Some(std::fs::read(file).during(format!("reading {}", file.display()))?),
+            None => origin.roots_pem.clone(),
+        };
+        if let Some(token) = &origin.token
+            && (token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            let message = format!("the token for {} is empty or garbled", origin.url);
+            return Err(Failure::new(Exit::NotAllowed, message)
+                .hint("a token is one long word; look at CRU_TOKEN"));
+        }
+        Ok(Http::new(Origin { roots_pem, ..origin }, world::patience())?)
+    }
+}

@@ -1,0 +1,286 @@
+//! A server inside this process: `cru serve`, and the ones of `cru up` and `cru demo`.
+//!
+//! Data folder: `accounts.db` (who), `vaults/ID/` (what), `lock` (one server at a time).
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crucible_core::id::{DeviceId, ReplicaId, UserId};
+use crucible_server::config::{ClientAddress, Limits, ServerConfig, TlsFiles};
+use crucible_server::engine::Engine;
+use crucible_server::state::{Backends, Server};
+use crucible_server::vault_blobs::VaultBlobs;
+use crucible_store::accounts::{Accounts, Email, Invite, User};
+use crucible_store::server_vault::ServerVaults;
+use crucible_trust::capability::Subject;
+use crucible_trust::name::VaultName;
+use crucible_trust::pairing::PairingCode;
+use crucible_trust::rights::Rights;
+use tokio::sync::oneshot;
+
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::join_link::JoinLink;
+use crate::world;
+
+const ACCOUNTS: &str = "accounts.db";
+const VAULTS: &str = "vaults";
+const LOCK: &str = "lock";
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where everything is kept.
+    pub data: PathBuf,
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// TLS.
+    pub tls: Option<TlsFiles>,
+    /// Names it is reached by.
+    pub hosts: Vec<String>,
+    /// Behind one proxy.
+    pub behind_proxy: bool,
+}
+
+/// A server that answers.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    scheme: &'static str,
+    data: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Outcome<()>>>,
+    _lock: File,
+}
+
+/// The accounts of a data folder, made if there are none.
+///
+/// # Errors
+/// When the folder cannot be made, or holds something else.
+pub fn accounts(data: &Path) -> Outcome<Accounts> {
+    fs::create_dir_all(data).during(format!("making {}", data.display()))?;
+    Ok(Accounts::open(&data.join(ACCOUNTS), world::random()?)?)
+}
+
+/// The vaults of a data folder.
+pub fn vaults(data: &Path) -> ServerVaults {
+    ServerVaults::new(data.join(VAULTS))
+}
+
+impl Running {
+    /// Starts a server; it answers when this returns.
+    ///
+    /// # Errors
+    /// Exit 11 when another server has the data; what accounts and address say.
+    pub fn start(plan: Plan) -> Outcome<Self> {
+        let accounts = accounts(&plan.data)?;
+        let lock = lock(&plan.data)?;
+        let vaults = vaults(&plan.data);
+        let blobs = Arc::new(VaultBlobs::new(vaults.clone()));
+        let backends = Backends {
+            accounts,
+            rounds: Arc::new(Engine::new(vaults.clone(), ReplicaId::from_bytes(world::random()?))),
+            archive: Arc::new(vaults),
+            blobs,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("server")
+            .build()
+            .during("starting the server")?;
+        let bound = runtime.block_on(tokio::net::TcpListener::bind(plan.listen));
+        let listener = bound.map_err(|error| cannot_listen(plan.listen, &error))?;
+        let address = listener.local_addr().during("starting the server")?;
+        let config = ServerConfig {
+            listen: address,
+            tls: plan.tls.clone(),
+            hosts: plan.hosts,
+            client_address: match plan.behind_proxy {
+                true => ClientAddress::Forwarded,
+                false => ClientAddress::Peer,
+            },
+            limits: Limits::default(),
+        };
+        let server = Server::new(config, backends, Arc::new(world::now_ms));
+        let (stop, stopped) = oneshot::channel();
+        let serving = move || {
+            let shutdown = async {
+                // Dropped without a word means the same: end.
+                drop(stopped.await);
+            };
+            let served = runtime.block_on(crucible_server::serve(listener, server, shutdown));
+            served.map_err(|error| Failure::failed(format!("the server cannot run: {error}")))
+        };
+        let thread = std::thread::Builder::new().name("serve".to_owned());
+        let thread = thread.spawn(serving).during("starting the server")?;
+        let scheme = if plan.tls.is_some() { "https" } else { "http" };
+        let stop = Some(stop);
+        Ok(Self { address, scheme, data: plan.data, stop, thread: Some(thread), _lock: lock })
+    }
+
+    /// `http(s)://ADDRESS` as it listens.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// The address other machines reach it by, as far as this one can tell.
+    pub fn url_for_others(&self) -> String {
+        let ip = match self.address.ip() {
+            ip if ip.is_unspecified() => outward_address().unwrap_or(ip),
+            ip => ip,
+        };
+        format!("{}://{}", self.scheme, SocketAddr::new(ip, self.address.port()))
+    }
+
+    /// Whether it ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// A second look into the accounts, beside the server's own.
+    ///
+    /// # Errors
+    /// What the accounts say.
+    pub fn accounts(&self) -> Outcome<Accounts> {
+        accounts(&self.data)
+    }
+
+    /// Takes no new request, lets those in flight finish, and ends.
+    ///
+    /// # Errors
+    /// What ended it before.
+    pub fn stop(mut self) -> Outcome<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Outcome<()> {
+        if let Some(stop) = self.stop.take() {
+            // It may have ended already, and then there is nobody to tell.
+            let _ = stop.send(());
+        }
+        match self.thread.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(Failure::failed("the server panicked; this is a bug")),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Whoever wants to know how it ended calls `stop`.
+        let _ = self.end();
+    }
+}
+
+/// The user of this address, added if there is none.
+///
+/// # Errors
+/// What the accounts say.
+pub fn user(accounts: &Accounts, email: &str) -> Outcome<User> {
+    let email = Email::new(email)
+        .map_err(|error| Failure::new(Exit::Usage, format!("--email {email:?}: {error}")))?;
+    match accounts.user_by_email(&email)? {
+        Some(user) => Ok(user),
+        None => {
+            Ok(accounts.add_user(UserId::from_bytes(world::random()?), &email, world::now_ms())?)
+        }
+    }
+}
+
+/// A link that lets one device of a user in.
+///
+/// # Errors
+/// What the accounts say.
+pub fn join_link(
+    accounts: &Accounts,
+    user: &User,
+    rights: Rights,
+    server: &str,
+    vault: &VaultName,
+) -> Outcome<JoinLink> {
+    let code = PairingCode::from_entropy(world::random()?);
+    accounts.open_invitation(&code, &Invite { user: user.id, rights }, world::now_ms())?;
+    Ok(JoinLink { server: server.to_owned(), vault: vault.clone(), code: Some(code) })
+}
+
+/// A token for a device of a user, without a code.
+///
+/// # Errors
+/// What the accounts say.
+pub fn token(accounts: &Accounts, user: &User, device: DeviceId, name: &str) -> Outcome<String> {
+    let subject = Subject { user: user.id, device };
+    let token = accounts.mint(subject, name, &Rights::ALL, world::random()?, world::now_ms())?;
+    Ok(token.reveal().to_owned())
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
+    let failure = Failure::failed(format!("cannot listen on {address}: {error}"));
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            failure.hint("something listens there already; --listen 127.0.0.1:0 picks a free port")
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            failure.hint("ports below 1024 are the system's; take a higher one")
+        }
+        _ => failure.hint("--listen takes an address of this machine and a port"),
+    }
+}
+
+/// One server for one data folder: the kernel's lock, gone with its process.
+fn lock(data: &Path) -> Outcome<File> {
+    let path = data.join(LOCK);
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .during(format!("opening {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // For the message only.
+            let by = match file.take(16).read_to_string(&mut pid) {
+                Ok(read) if read > 0 => format!(" (process {})", pid.trim()),
+                _ => String::new(),
+            };
+            let message = format!("another server works in {}{by}", data.display());
+            return Err(Failure::new(Exit::Locked, message).hint("stop it, or name another --data"));
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(error).during(format!("locking {}", path.display()));
+        }
+    }
+    let noted = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    noted.during(format!("writing {}", path.display()))?;
+    Ok(file)
+}
+
+/// This machine's address on the network it reaches others by. Nothing is sent.
+fn outward_address() -> Option<IpAddr> {
+    let tries: [(SocketAddr, SocketAddr); 2] = [
+        (
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9)),
+        ),
+        (
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+            SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9)),
+        ),
+    ];
+    tries.into_iter().find_map(|(own, other)| {
+        let socket = UdpSocket::bind(own).ok()?;
+        // Connecting a datagram socket only asks the routing table.
+        socket.connect(other).ok()?;
+        Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+    })
+}
