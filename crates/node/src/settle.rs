@@ -19,7 +19,7 @@ use crucible_core::version::{Live, Version};
 use crucible_sync::mint::{Change, Found, Minter};
 use crucible_sync::pack::is_inline;
 use crucible_sync::replica::{Displaced, FileRow, FileStat, Placing, ReplicaBatch, ReplicaStore};
-use crucible_sync::staged::{EngineError, Merging, Staged, Tree};
+use crucible_sync::staged::{EngineError, Merging, Staged, StillTree, Tree};
 use crucible_vault::content::{Naming, identify, identify_file};
 use crucible_vault::fs::{FileSystem, TMP_DIR, join, parent};
 use crucible_vault::name::{Claim, ClaimTable, Claims, DiskKey, Place, Why, affected, place_at};
@@ -768,6 +768,7 @@ fn not_placed(error: &WriteError, path: &VaultPath, round: &mut Round<'_>) {
 /// differ can be one.
 struct TreeClaims<'r, F: FileSystem, S: ReplicaStore> {
     replica: &'r Replica<F, S>,
+    tree: StillTree<'r, S>,
     all: Option<ClaimTable>,
     failed: RefCell<Option<EngineError<S::Error>>>,
 }
@@ -795,7 +796,8 @@ impl<'r, F: FileSystem, S: ReplicaStore> TreeClaims<'r, F, S> {
             }
             all = Some(table);
         }
-        Ok(Self { replica, all, failed: RefCell::new(None) })
+        let tree = StillTree::new(&replica.store);
+        Ok(Self { replica, tree, all, failed: RefCell::new(None) })
     }
 
     /// Reading could not be told as it happened; it is told now.
@@ -811,7 +813,7 @@ impl<'r, F: FileSystem, S: ReplicaStore> TreeClaims<'r, F, S> {
         let nothing = (Vec::new(), false);
         let Some(root) = store.root().map_err(EngineError::Repo)? else { return Ok(nothing) };
         let Ok(path) = VaultPath::new(key.as_str()) else { return Ok(nothing) };
-        let found = lookup(&Tree(store), &root, &path)?;
+        let found = lookup(&self.tree, &root, &path)?;
         let mut claims = Vec::new();
         for (note, _) in found.notes {
             claims.push(Claim { note, rank: rank(store, &note)?, path: path.clone() });

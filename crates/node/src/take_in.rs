@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
 use crucible_core::hash::ContentHash;
-use crucible_core::id::{NoteId, VersionId};
+use crucible_core::id::{NoteId, RootHash, VersionId};
 use crucible_core::limits::NOTE_BYTES_MAX;
 use crucible_core::merkle::{self, lookup};
 use crucible_core::vault_path::VaultPath;
@@ -20,7 +20,7 @@ use crucible_sync::mint::{Change, Found, Minter};
 use crucible_sync::pack::is_inline;
 use crucible_sync::replica::{FileRow, FileStat, ReplicaBatch, ReplicaMeta, ReplicaStore};
 use crucible_sync::repo::{Body, Pack};
-use crucible_sync::staged::{EngineError, Staged, Tree};
+use crucible_sync::staged::{EngineError, Staged, StillTree};
 use crucible_vault::content::{Naming, identify};
 use crucible_vault::fs::FileSystem;
 use crucible_vault::name::model_path;
@@ -225,6 +225,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let mut recording = Recording {
                 replica: self,
                 scan,
+                tree: StillTree::new(&self.store),
+                root: self.store.root().map_err(EngineError::Repo)?,
                 staged: Staged::new(&self.store),
                 meta,
                 now_ms,
@@ -291,6 +293,9 @@ pub(crate) fn tell(scan: &Scan, round: &mut Round<'_>) {
 struct Recording<'a, F: FileSystem, S: ReplicaStore> {
     replica: &'a Replica<F, S>,
     scan: &'a Scan,
+    /// The tree and its root as they were before this transaction.
+    tree: StillTree<'a, S>,
+    root: Option<RootHash>,
     staged: Staged<'a, S>,
     meta: ReplicaMeta,
     now_ms: u64,
@@ -410,11 +415,8 @@ impl<F: FileSystem, S: ReplicaStore> Recording<'_, F, S> {
     }
 
     fn look_up(&self, path: &VaultPath) -> Fallible<merkle::Found, S> {
-        let store = &self.replica.store;
-        let Some(root) = store.root().map_err(EngineError::Repo)? else {
-            return Ok(merkle::Found::default());
-        };
-        Ok(lookup(&Tree(store), &root, path).map_err(EngineError::from)?)
+        let Some(root) = &self.root else { return Ok(merkle::Found::default()) };
+        Ok(lookup(&self.tree, root, path).map_err(EngineError::from)?)
     }
 
     /// The live note here when it is exactly this file and nobody has it yet: a folder that was

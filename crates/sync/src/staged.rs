@@ -3,7 +3,8 @@
 //!
 //! Invariant: heads follow from versions by `core::heads`, the tree from heads; nobody sets them.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crucible_core::ancestry::VersionRead;
@@ -83,6 +84,34 @@ impl<R: Repo> TreeRead for Tree<'_, R> {
             return Err(TreeError::Damaged(*hash));
         }
         Ok(Some(Arc::new(node)))
+    }
+}
+
+/// The tree in a store that does not change meanwhile: each node is read and checked once, which
+/// is what makes looking up every note of a first sync affordable.
+pub struct StillTree<'r, R> {
+    tree: Tree<'r, R>,
+    seen: RefCell<HashMap<NodeHash, Arc<Node>>>,
+}
+
+impl<'r, R: Repo> StillTree<'r, R> {
+    /// The tree as it is now.
+    pub fn new(repo: &'r R) -> Self {
+        Self { tree: Tree(repo), seen: RefCell::default() }
+    }
+}
+
+impl<R: Repo> TreeRead for StillTree<'_, R> {
+    type Error = TreeError<R::Error>;
+    fn node(&self, hash: &NodeHash) -> Result<Option<Arc<Node>>, Self::Error> {
+        if let Some(node) = self.seen.borrow().get(hash) {
+            return Ok(Some(node.clone()));
+        }
+        let node = self.tree.node(hash)?;
+        if let Some(node) = &node {
+            self.seen.borrow_mut().insert(*hash, node.clone());
+        }
+        Ok(node)
     }
 }
 
