@@ -124,6 +124,11 @@ impl<R: Repo> Serving<'_, R> {
             return Ok(refused(answer));
         }
         let policy = |path: &_| policies.overlap(path);
+        for id in &pushed {
+            if self.repo.version(id).map_err(EngineError::Repo)?.is_none() {
+                staged.record_choices(id, &policy)?;
+            }
+        }
         let merged = merge_all(&mut staged, &policy)?;
         staged.close_conflicts(self.round.closed.iter().copied());
         let pushed: BTreeSet<VersionId> = pushed.into_iter().collect();

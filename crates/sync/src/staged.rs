@@ -356,6 +356,24 @@ impl<'r, R: Repo> Staged<'r, R> {
         }
     }
 
+    /// Opens the records of a merge version that another side made: what it chose follows from its
+    /// parents, so that a merge made on a device tells of its losers everywhere.
+    pub fn record_choices(&mut self, id: &VersionId, policy: Policy<'_>) -> Fallible<(), R> {
+        let version = self.known_version(id)?;
+        if !version.is_merge() {
+            return Ok(());
+        }
+        for parent in &version.parents {
+            if self.version(parent)?.is_none() {
+                return Ok(());
+            }
+        }
+        if let Outcome::Made(view) = view::view(self, &version.parents, policy)? {
+            self.put_conflicts(view::conflicts(id, &version, &view.choices));
+        }
+        Ok(())
+    }
+
     fn content_of_newest(&self, heads: &[VersionId]) -> Fallible<Option<ContentHash>, R> {
         let mut newest: Option<(Stamp, ContentHash)> = None;
         for id in heads {
