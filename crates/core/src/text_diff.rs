@@ -17,10 +17,10 @@ use crate::lines::lines;
 use crate::words::words;
 
 /// The steps that one diff aims not to exceed; larger inputs get a coarser search.
-pub const STEPS_MAX: usize = 1 << 26;
+pub const STEPS_MAX: usize = 1 << 24;
 
 /// How many diagonals the search may follow before it settles for the furthest point it reached.
-const COST_RANGE: Range<usize> = 64..1024;
+const COST_RANGE: Range<usize> = 32..1024;
 
 /// How often stretches between anchors are anchored again before Myers takes over.
 const ANCHOR_DEPTH_MAX: usize = 16;
