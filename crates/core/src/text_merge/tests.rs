@@ -66,6 +66,16 @@ fn what_one_side_rewrote_while_the_other_changed_a_word_is_one_hunk() {
 }
 
 #[test]
+fn a_word_that_survived_a_rewriting_by_accident_takes_no_edit() {
+    let base = "Alpha beta gamma, the 2018 word, delta epsilon zeta eta.\n";
+    let edited = "Alpha beta gamma, the old 2018 word, delta epsilon zeta eta.\n";
+    let merged = lww(base, "See 2018 now.\n", edited);
+    assert_eq!((merged.text.as_str(), merged.hunks.len()), ("See 2018 now.\n", 1));
+    let merged = lww("A red apple.\n", "A green pear.\n", "A red big apple.\n");
+    assert_eq!((merged.text.as_str(), merged.hunks.len()), ("A green pear.\n", 1));
+}
+
+#[test]
 fn a_paragraph_deleted_here_and_edited_there_goes_to_the_winner() {
     let base = "a\n\nsome old words\n\nb\n";
     let (deleted, edited) = ("a\n\nb\n", "a\n\nsome new words\n\nb\n");
@@ -131,6 +141,12 @@ fn a_paragraph_wrapped_anew_merges_with_an_edit() {
         "The quick brown\nfox jumps over\nthe lazy dog and\nruns.\n",
         "The quick brown fox\njumps over the sleeping dog\nand runs.\n",
         "The quick brown\nfox jumps over\nthe sleeping dog and\nruns.\n",
+    );
+    clean(
+        "one two\nthree four\n",
+        "one\ntwo three\nfour\n",
+        "one 2\n3 four\n",
+        "one\n2\n3\nfour\n",
     );
 }
 

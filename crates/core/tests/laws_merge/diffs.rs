@@ -39,4 +39,20 @@ proptest! {
         let (before, after) = (write(&before), write(&after));
         prop_assert_eq!(apply(&before, &edits(&before, &after)), after);
     }
+
+    #[test]
+    fn no_pure_change_could_stand_further_down(
+        before in prop::collection::vec(0..3u8, 0..40),
+        after in prop::collection::vec(0..3u8, 0..40),
+    ) {
+        let write = |lines: &[u8]| lines.iter().map(|n| format!("{n}\n")).collect::<String>();
+        let changes = diff_lines(&write(&before), &write(&after));
+        for change in &changes {
+            let inserts = change.before.is_empty()
+                && after.get(change.after.start) == after.get(change.after.end);
+            let deletes = change.after.is_empty()
+                && before.get(change.before.start) == before.get(change.before.end);
+            prop_assert!(!inserts && !deletes, "{change:?} in {changes:?}");
+        }
+    }
 }
