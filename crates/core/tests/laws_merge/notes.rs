@@ -79,9 +79,22 @@ impl Minted {
     }
 }
 
+/// A first head and four later ones, each anything at all or the first with one key more.
+fn heads() -> impl Strategy<Value = Vec<String>> {
+    let later = prop::collection::vec((any::<bool>(), head()), 4);
+    (head(), later).prop_map(|(first, later)| {
+        let mut heads = vec![first.clone()];
+        for (n, (unlike, other)) in later.into_iter().enumerate() {
+            let grown = first.strip_suffix("---\n").map(|open| format!("{open}new{n}: 1\n---\n"));
+            heads.push(if unlike { other } else { grown.unwrap_or_default() });
+        }
+        heads
+    })
+}
+
 /// A note and two lines of two edits each that follow from it.
 fn minted() -> impl Strategy<Value = [Minted; 3]> {
-    let heads = prop::collection::vec(head(), 5);
+    let heads = heads();
     let bodies = (text(), edits("ours"), edits("theirs"));
     (heads, bodies, any::<bool>()).prop_map(|(heads, (body, ours, theirs), first)| {
         let [ours, theirs] = [edited(&body, &ours), edited(&body, &theirs)];
