@@ -9,7 +9,7 @@ use crate::ancestry::{VersionRead, is_ancestor, is_cut_short, merge_bases};
 use crate::conflict::{Clash, Conflict};
 use crate::hash::ContentHash;
 use crate::id::{NoteId, VersionId};
-use crate::limits::MERGE_BASE_DEPTH_MAX;
+use crate::limits::{MERGE_BASE_DEPTH_MAX, NOTE_BYTES_MAX};
 use crate::note_merge::{NoteMerge, NoteSide, merge_note};
 use crate::text_merge::{self, Overlap};
 use crate::timestamp::Stamp;
@@ -339,10 +339,20 @@ impl<S: Source> ThreeWay<'_, S> {
         if a.kind == Kind::Note && b.kind == Kind::Note {
             return self.notes(path, (ours, a), (theirs, b));
         }
+        Ok(Outcome::Made(self.whole(path, (ours, a), (theirs, b))))
+    }
+
+    /// One side's bytes, the other's in a record.
+    fn whole(
+        &mut self,
+        path: VaultPath,
+        (ours, a): (&Side, &Live),
+        (theirs, b): (&Side, &Live),
+    ) -> MergedLive {
         let ours_win = ours.rank > theirs.rank;
         let (winner, live, loser) = if ours_win { (ours, a, theirs) } else { (theirs, b, ours) };
         self.choose(winner, loser, Clash::Content);
-        Ok(Outcome::Made((Live { path, ..live.clone() }, winner.text.clone())))
+        (Live { path, ..live.clone() }, winner.text.clone())
     }
 
     fn path(&mut self, ours: &Side, a: &VaultPath, theirs: &Side, b: &VaultPath) -> VaultPath {
@@ -389,6 +399,10 @@ impl<S: Source> ThreeWay<'_, S> {
             &note_side(&b_text, b, theirs.rank),
             (self.policy)(&path),
         );
+        // Two texts kept whole can be more than a note may be; such a one could not travel.
+        if text.len() as u64 > NOTE_BYTES_MAX {
+            return Ok(Outcome::Made(self.whole(path, (ours, a), (theirs, b))));
+        }
         for (won, clash) in conflicts {
             match won {
                 text_merge::Side::Ours => self.choose(ours, theirs, clash),

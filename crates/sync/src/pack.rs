@@ -13,7 +13,9 @@ use crucible_core::timestamp::Stamp;
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::{Author, Kind, Live, State, TagDots, Version};
 use crucible_core::version_vector::Dot;
-use crucible_proto::limits::{INLINE_BYTES_MAX, PACK_RAW_AIM, PAGE_NOTES_MAX, PAGE_RAW_AIM};
+use crucible_proto::limits::{
+    INLINE_BYTES_MAX, MOVED_MAX, NAMES_MAX, PACK_RAW_AIM, PAGE_NOTES_MAX, PAGE_RAW_AIM,
+};
 use crucible_proto::parcel::{Bytes, Content, Group, PackFrame, Parcel, Prefix, Record};
 use crucible_proto::zip;
 
@@ -47,6 +49,8 @@ pub struct Packer<'p, 'r, R: Repo> {
     raw: Vec<u8>,
     raw_total: usize,
     records: usize,
+    /// Keys and tags named so far; half the bound leaves room for one more version's.
+    names: usize,
     last: Option<(u64, u64)>,
 }
 
@@ -65,13 +69,16 @@ impl<'p, 'r, R: Repo> Packer<'p, 'r, R> {
             raw: Vec::new(),
             raw_total: 0,
             records: 0,
+            names: 0,
             last: None,
         }
     }
 
     /// Whether the parcel is a full page.
     pub fn is_full(&self) -> bool {
-        self.raw_total >= PAGE_RAW_AIM || self.records >= PAGE_NOTES_MAX
+        self.raw_total >= PAGE_RAW_AIM
+            || self.records >= PAGE_NOTES_MAX
+            || self.names >= NAMES_MAX / 2
     }
 
     /// Packs versions in this order, parents before children, until the page is full; returns
@@ -139,6 +146,9 @@ impl<'p, 'r, R: Repo> Packer<'p, 'r, R> {
         let group = self.parcel.groups.last_mut().expect("a group was just made sure of");
         group.records.push(advanced(record, advance));
         self.records += 1;
+        if let Some(Record::Edit { keys, tags, .. }) = group.records.last() {
+            self.names += keys.len() + tags.len();
+        }
     }
 
     fn knows(&self, id: &VersionId) -> bool {
@@ -317,7 +327,10 @@ impl<'p, 'r, R: Repo> Packer<'p, 'r, R> {
             }
             let run = FolderRun { at: start, count: end - start, from, to };
             let derived = match folder_at(self.staged, at, &run.from)? {
-                members if members.len() == run.count && run.count > 1 => {
+                members
+                    if members.len() == run.count
+                        && (2..=MOVED_MAX).contains(&(run.count as u64)) =>
+                {
                     let first = self.staged.known_version(&versions[start])?;
                     let event = Event::of(&first).expect("a rename that was found has an author");
                     derive_folder(&members, &run.from, &run.to, event)

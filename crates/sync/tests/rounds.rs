@@ -1,4 +1,5 @@
 //! Devices and a server as bare stores: rounds, merges, copies and wrong clocks, without a disk.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::sync::Arc;
 
