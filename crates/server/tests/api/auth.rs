@@ -213,6 +213,9 @@ fn a_member_who_may_only_read_cannot_write_with_any_token() {
     let token = server.token(bert, 13, &Rights::ALL);
     assert_eq!(server.round(&token, "notes", "pull").status, 200);
     refused(&server.round(&token, "notes", "push"), 403, "forbidden");
+    let blob = format!("/api/sync/notes/blobs/{}", "0".repeat(64));
+    let put = server.ask("PUT", &blob).token(token.reveal()).body("x").send();
+    refused(&put, 403, "forbidden");
     server.accounts.remove_member(vault.id, bert).unwrap();
     refused(&server.round(&token, "notes", "pull"), 403, "forbidden");
 }
@@ -340,6 +343,7 @@ fn devices_are_listed_in_pages_and_revoked_by_a_short_id() {
     let page = server.get("/api/auth/devices?limit=1", &token).json();
     assert_eq!(page["devices"].as_array().unwrap().len(), 1);
     assert_eq!(page["devices"][0]["this"], true);
+    assert_eq!(page["devices"][0]["seen_ms"], NOW_MS);
     let next = page["next"].as_str().unwrap();
     let page = server.get(&format!("/api/auth/devices?limit=5&after={next}"), &token).json();
     assert_eq!(page["devices"][0]["id"], "ab".repeat(32));
