@@ -50,19 +50,28 @@ impl<'a> Writer<'a> {
         contents: Vec<NewContent>,
     ) -> VersionId {
         self.counter += 1;
+        let version = self.version(born, parents, state);
+        self.store(version, contents)
+    }
+
+    fn version(&self, born: &str, parents: &[VersionId], state: State) -> Version {
         let vault = self.server.accounts.vault(&crate::running::name("notes")).unwrap().unwrap();
         let note = NoteId::derive(&vault.id, &VaultPath::new(born).unwrap(), 0);
         let mut clock = VersionVector::new();
         clock.observe(Dot { replica: REPLICA, counter: self.counter });
-        let version = Version {
+        Version {
             note,
             parents: parents.to_vec(),
             clock,
             stamp: Stamp::new(NOW_MS + self.counter, 0, REPLICA),
             author: Author::Replica(REPLICA),
             state,
-        };
-        let id = version.id();
+        }
+    }
+
+    fn store(&self, version: Version, contents: Vec<NewContent>) -> VersionId {
+        let vault = self.server.accounts.vault(&crate::running::name("notes")).unwrap().unwrap();
+        let (id, note) = (version.id(), version.note);
         let batch = Batch {
             contents,
             versions: vec![(id, Arc::new(version))],
@@ -192,6 +201,28 @@ fn the_content_of_a_large_asset_comes_from_its_blob() {
     assert_eq!(server.get(&path, &token).body, bytes);
     let part = server.ask("GET", &path).token(token.reveal()).header("Range", "bytes=0-9").send();
     assert_eq!((part.status, part.body.len()), (206, 10));
+}
+
+#[test]
+fn a_short_id_that_two_versions_share_is_ambiguous() {
+    let server = Running::start();
+    let (anna, token) = server.anna();
+    let mut writer = Writer::new(&server, anna);
+    // By the birthday paradox some 80 000 versions are enough for four equal bytes.
+    let mut seen = BTreeMap::new();
+    let (one, other) = loop {
+        writer.counter += 1;
+        let version = writer.version("a.md", &[], State::Deleted);
+        let prefix: [u8; 4] = version.id().as_bytes()[..4].try_into().unwrap();
+        if let Some(earlier) = seen.insert(prefix, version.clone()) {
+            break (earlier, version);
+        }
+    };
+    let (one, other) = (writer.store(one, Vec::new()), writer.store(other, Vec::new()));
+    let show = |id: &str| server.get(&format!("/api/history/notes/revisions/{id}"), &token);
+    assert_eq!(show(&one.to_string()[..8]).refusal(), (409, "ambiguous".into()));
+    assert_eq!(show(&one.to_string()[..16]).json()["version"], one.to_string());
+    assert_eq!(show(&other.to_string()).json()["version"], other.to_string());
 }
 
 #[test]
