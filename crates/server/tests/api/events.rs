@@ -97,8 +97,11 @@ fn streams_are_limited_in_number() {
 
 #[test]
 fn streams_end_when_the_server_goes_down() {
-    // No grace that runs out would end them instead.
-    let mut server = Running::with(|config| config.limits.shutdown_ms = u64::MAX / 2);
+    // Neither a grace that runs out nor a heartbeat ends them instead.
+    let mut server = Running::with(|config| {
+        config.limits.shutdown_ms = 3_000_000_000;
+        config.limits.heartbeat_ms = 3_000_000_000;
+    });
     let (_, token) = server.anna();
     let mut events = Events::open(&server, &token);
     assert!(events.root().is_some());
