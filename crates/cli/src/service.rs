@@ -61,7 +61,12 @@ pub struct Running {
 /// # Errors
 /// When the folder cannot be made, or holds something else.
 pub fn accounts(data: &Path) -> Outcome<Accounts> {
-    fs::create_dir_all(data).during(format!("making {}", data.display()))?;
+    let mut folder = fs::DirBuilder::new();
+    folder.recursive(true);
+    // Notes of all users lie in it.
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+    folder.create(data).during(format!("making {}", data.display()))?;
     Ok(Accounts::open(&data.join(ACCOUNTS), world::random()?)?)
 }
 

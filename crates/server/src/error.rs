@@ -3,10 +3,15 @@
 //! Codes are stable: clients and scripts match on them. The CLI's exit codes derive from the
 //! status: 401 and 403 are 12, 426 is 15, 5xx of storage are 1.
 
+use std::io::ErrorKind;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use crucible_store::accounts::AccountsError;
+use crucible_store::blob_store;
+use crucible_store::error::{OpenError, StoreError};
+use crucible_sync::staged;
 use crucible_trust::capability::VerifyError;
 use crucible_trust::rights::Denied;
 use serde::Serialize;
@@ -14,6 +19,9 @@ use serde::Serialize;
 use crate::archive::ArchiveError;
 use crate::blobs::BlobError;
 use crate::rounds::EngineError;
+
+/// When to try again what is busy, in milliseconds.
+const RETRY_MS: u64 = 1_000;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $status:ident $code:literal;)*) => {
@@ -143,40 +151,57 @@ impl ApiError {
         }
     }
 
-    /// Our bug or a failing disk: the whole story goes to the log, none of it to the client.
+    /// Our bug or a failing disk: the whole story goes to the log, none of it to the client. What
+    /// has a name of its own below (full, busy) is told by it.
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        if disk_is_full(error) {
-            return Self::new(Code::StorageFull, "the server's disk is full; nothing was stored")
-                .hint("free space on the server and sync again");
+        let chain = || std::iter::successors(Some(error), |error| error.source());
+        match chain().find_map(condition) {
+            Some(Code::StorageFull) => {
+                let message = "the server's disk is full; nothing was stored";
+                Self::new(Code::StorageFull, message)
+                    .hint("free space on the server and sync again")
+            }
+            Some(code) => Self {
+                retry_ms: Some(RETRY_MS),
+                ..Self::new(code, "the server is busy with this; try again in a moment")
+            },
+            None => {
+                let story: Vec<String> = chain().map(ToString::to_string).collect();
+                tracing::error!(error = story.join(": "), "a request failed");
+                Self::new(Code::Internal, "the server failed; its log says why")
+            }
         }
-        let mut causes = Vec::new();
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            causes.push(error.to_string());
-            cause = error.source();
-        }
-        tracing::error!(error = causes.join(": "), "a request failed");
-        Self::new(Code::Internal, "the server failed; its log says why")
     }
 }
 
-/// Looks for "no space left" below an error, whether the file system or SQLite said it.
-fn disk_is_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return matches!(
-                io.kind(),
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-            );
-        }
-        let text = error.to_string();
-        if text.contains("database or disk is full") {
-            return true;
-        }
-        cause = error.source();
+/// What an error is, if it is neither a bug nor a broken disk. Transparent errors hide what they
+/// wrap from [`source`](std::error::Error::source), so they are looked into by name.
+fn condition(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
+    if let Some(error) = error.downcast_ref::<StoreError>() {
+        return match error {
+            StoreError::Full { .. } | StoreError::Blob(blob_store::BlobError::Full { .. }) => {
+                Some(Code::StorageFull)
+            }
+            StoreError::Busy { .. } => Some(Code::Unavailable),
+            _ => None,
+        };
     }
-    false
+    if let Some(staged::EngineError::<StoreError>::Repo(error)) = error.downcast_ref() {
+        return condition(error);
+    }
+    if let Some(OpenError::Store(error)) = error.downcast_ref() {
+        return condition(error);
+    }
+    if let Some(error) = error.downcast_ref::<AccountsError>() {
+        return match error {
+            AccountsError::Full => Some(Code::StorageFull),
+            AccountsError::Busy => Some(Code::Unavailable),
+            AccountsError::Sqlite(_) | AccountsError::Corrupt(_) => None,
+        };
+    }
+    let io = error.downcast_ref::<std::io::Error>()?;
+    let full = matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    full.then_some(Code::StorageFull)
 }
 
 impl IntoResponse for ApiError {
@@ -283,12 +308,27 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_from_a_bug_however_deep_it_lies() {
-        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        let error = ApiError::from(BlobError::Io(full));
-        assert_eq!(error.code, Code::StorageFull);
-        let broken = std::io::Error::other("secret path /home/anna");
-        let error = ApiError::from(BlobError::Io(broken));
-        assert_eq!(error.code, Code::Internal);
-        assert!(!error.message.contains("anna"));
+        let path = || std::path::PathBuf::from("/home/anna");
+        let full = || StoreError::Full { path: path() };
+        let below = |error| ApiError::from(EngineError::Store(error));
+        for refused in [
+            ApiError::from(BlobError::Io(ErrorKind::StorageFull.into())),
+            ApiError::from(AccountsError::Full),
+            below(Box::new(full())),
+            below(Box::new(OpenError::Store(full()))),
+            below(Box::new(OpenError::Io { path: path(), source: ErrorKind::StorageFull.into() })),
+            below(Box::new(staged::EngineError::Repo(full()))),
+            below(Box::new(StoreError::Blob(blob_store::BlobError::Full {
+                place: "/home/anna".into(),
+            }))),
+        ] {
+            assert_eq!(refused.code, Code::StorageFull);
+            assert!(!refused.message.contains("anna"));
+        }
+        let busy = below(Box::new(StoreError::Busy { path: path() }));
+        assert_eq!((busy.code, busy.retry_ms), (Code::Unavailable, Some(RETRY_MS)));
+        let broken = ApiError::from(BlobError::Io(std::io::Error::other("/home/anna")));
+        assert_eq!(broken.code, Code::Internal);
+        assert!(!broken.message.contains("anna"));
     }
 }

@@ -23,7 +23,7 @@ use crucible_trust::capability::TokenId;
 use crucible_trust::key::{PublicKey, SecretKey};
 use crucible_trust::name::VaultName;
 use crucible_trust::rights::{Access, Rights};
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 
 pub use email::{Email, EmailError};
 pub use pairing::{Invite, Joiner, Paired, RedeemFailure};
@@ -65,12 +65,28 @@ pub enum OpenAccountsError {
 /// Why the accounts cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountsError {
-    /// SQLite failed: disk full, locked for longer than the timeout, damaged.
+    /// No room left on the disk.
+    #[error("the disk that holds the accounts is full")]
+    Full,
+    /// Another process kept the database locked for longer than we wait.
+    #[error("the accounts are in use by another process")]
+    Busy,
+    /// Anything else SQLite reports.
     #[error("the accounts database failed")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(#[source] rusqlite::Error),
     /// A row holds what this release never writes.
     #[error("the accounts database holds a malformed {0}")]
     Corrupt(&'static str),
+}
+
+impl From<rusqlite::Error> for AccountsError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            _ => Self::Sqlite(error),
+        }
+    }
 }
 
 /// Why a user is not added.

@@ -86,4 +86,11 @@ fn a_vault_that_began_on_a_device_keeps_its_id() {
     };
     assert_eq!(create("zz").refusal(), (422, "malformed".into()));
     assert_eq!(create(&"ab".repeat(16)).json()["id"], "ab".repeat(16));
+    // Nobody gets into a vault by knowing its id.
+    let bert = server.user(2);
+    let berts = server.token(bert, 13, &Rights::ALL);
+    let body = json!({ "name": "mine", "id": "ab".repeat(16) });
+    let stolen = server.ask("POST", "/api/vaults").token(berts.reveal()).json(body).send();
+    assert_eq!(stolen.refusal(), (409, "exists".into()));
+    assert_eq!(server.round(&berts, "mine", "pull").refusal(), (404, "not_found".into()));
 }

@@ -296,6 +296,8 @@ fn a_vault_has_one_name_one_owner_and_the_members_it_was_given() {
     let taken = server.accounts.create_vault(other, &name("NOTES"), bert, NOW_MS);
     assert!(matches!(taken, Err(CreateVaultError::Taken)), "{taken:?}");
 
+    let taken = server.accounts.create_vault(id, &name("other"), bert, NOW_MS);
+    assert!(matches!(taken, Err(CreateVaultError::Taken)), "{taken:?}");
     assert_eq!(server.accounts.membership(id, anna).unwrap(), Some(Access::Write));
     assert_eq!(server.accounts.membership(id, bert).unwrap(), None);
     server.accounts.set_member(id, bert, Access::Read).unwrap();

@@ -10,8 +10,8 @@ use super::{Accounts, AccountsError, Member, Vault, rows};
 /// Why no vault is created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateVaultError {
-    /// There is one of this name; it may be somebody else's.
-    #[error("there is a vault of this name already")]
+    /// There is one of this name or id; it may be somebody else's.
+    #[error("there is such a vault already")]
     Taken,
     /// See [`AccountsError`].
     #[error(transparent)]
@@ -19,7 +19,8 @@ pub enum CreateVaultError {
 }
 
 impl Accounts {
-    /// Creates a vault with its owner as its first member. `id` is drawn at random.
+    /// Creates a vault with its owner as its first member. `id` is drawn at random, here or on
+    /// the device where the vault began.
     ///
     /// # Errors
     /// [`CreateVaultError`]
@@ -32,7 +33,7 @@ impl Accounts {
     ) -> Result<Vault, CreateVaultError> {
         let created = self.write(|tx| {
             let sql = "INSERT INTO vaults (vault, name, owner, created_ms)
-                       VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO NOTHING";
+                       VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
             let row = params![id.as_bytes(), name.as_str(), owner.as_bytes(), rows::ms(now_ms)];
             if tx.execute(sql, row)? == 0 {
                 return Ok(false);
