@@ -13,6 +13,7 @@ use axum::http::request::Parts;
 use crucible_core::id::DeviceId;
 use crucible_core::vault_path::VaultPath;
 use crucible_store::accounts::{Device, Invite, IssuedToken, Joiner, MintError, RedeemFailure};
+use crucible_trust::capability::Subject;
 use crucible_trust::name::VaultName;
 use crucible_trust::pairing::PairingCode;
 use crucible_trust::rights::{Op, Rights, Within};
@@ -32,6 +33,12 @@ const PREFIX_MIN: usize = 4;
 #[derive(Deserialize)]
 pub struct PairBody {
     code: String,
+    device: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+pub struct EnrollBody {
     device: String,
     name: String,
 }
@@ -88,6 +95,41 @@ pub async fn pair(
         "device": device.to_string(),
         "rights": rights_shown(&paired.invite.rights),
     })))
+}
+
+/// A device of the caller's own, with a token that allows what the caller's does: so that each
+/// device is listed and revoked alone, whichever token it came with.
+pub async fn enroll(
+    State(server): State<Arc<Server>>,
+    caller: Caller,
+    JsonBody(body): JsonBody<EnrollBody>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let device: DeviceId = body
+        .device
+        .parse()
+        .map_err(|_| ApiError::new(Code::Malformed, "a device's id is 64 hex digits"))?;
+    let seed = random()?;
+    let subject = Subject { user: caller.user(), device };
+    let rights = caller.rights().clone();
+    let (token, user) = server
+        .blocking(move |s| {
+            let minted = s.accounts().mint(subject, &body.name, &rights, seed, s.now_ms());
+            let token = minted.map_err(|error| match error {
+                MintError::Accounts(error) => error.into(),
+                error => ApiError::new(Code::Forbidden, error.to_string()),
+            })?;
+            Ok((token, s.accounts().user(subject.user)?))
+        })
+        .await?;
+    tracing::info!(device = %device.short(), "device enrolled");
+    let body = json!({
+        "token": token.reveal(),
+        "user": subject.user.to_string(),
+        "email": user.map(|user| user.email.to_string()),
+        "device": device.to_string(),
+        "rights": rights_shown(caller.rights()),
+    });
+    Ok((StatusCode::CREATED, Json(body)))
 }
 
 fn refuse(server: &Server, failure: RedeemFailure) -> ApiError {

@@ -46,7 +46,7 @@ fn table() -> Vec<(&'static str, Methods)> {
         ("/api/auth/pair", post(auth::pair)),
         ("/api/auth/invite", post(auth::invite)),
         ("/api/auth/whoami", get(auth::whoami)),
-        ("/api/auth/devices", get(auth::devices)),
+        ("/api/auth/devices", get(auth::devices).post(auth::enroll)),
         ("/api/auth/devices/{device}", delete(auth::revoke)),
         ("/api/vaults", get(vaults::list).post(vaults::create)),
         ("/api/vaults/{vault}", get(vaults::show)),

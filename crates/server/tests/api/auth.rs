@@ -386,3 +386,29 @@ fn nobody_pairs_as_a_device_of_another_user() {
     server.accounts.open_invitation(&code, &invite, NOW_MS).unwrap();
     refused(&pair(&server, &code.to_string(), 0x21), 403, "forbidden");
 }
+
+#[test]
+fn a_token_gets_another_device_one_of_its_own_and_no_more_than_it_has() {
+    let server = Running::start();
+    let (anna, token) = server.anna();
+    let enroll = |token: &str, device: &str| {
+        let body = json!({ "device": device, "name": "laptop" });
+        server.ask("POST", "/api/auth/devices").token(token).json(body).send()
+    };
+    let device = "ab".repeat(32);
+    let answer = enroll(token.reveal(), &device);
+    assert_eq!((answer.status, &answer.json()["device"]), (201, &json!(device)));
+    let me = |token: &str| server.ask("GET", "/api/auth/whoami").token(token).send().json();
+    let own = me(answer.json()["token"].as_str().unwrap());
+    assert_eq!((&own["device"], &own["device_name"]), (&json!(device), &json!("laptop")));
+
+    let narrow = server.token(anna, 19, &Rights::of_vault(&name("notes"), Access::Read));
+    let narrow = enroll(narrow.reveal(), &"cd".repeat(32)).json();
+    let own = me(narrow["token"].as_str().unwrap());
+    assert_eq!(own["rights"]["access"], "read");
+    assert_eq!(own["rights"]["vaults"], json!(["notes"]));
+
+    let berts = server.token(server.user(2), 20, &Rights::ALL);
+    assert_eq!(enroll(berts.reveal(), &device).refusal(), (403, "forbidden".into()));
+    assert_eq!(enroll(token.reveal(), "zz").refusal(), (422, "malformed".into()));
+}
