@@ -255,13 +255,22 @@ pub fn health(http: &mut Http) -> Result<Option<String>, LinkError> {
     Ok(date)
 }
 
-/// Exchanges a pairing code for a token. `device` is the device's public key in hex.
+/// Exchanges a pairing code for a token. `device` is the device's public key in hex. Asked once:
+/// a code is good once, and a server that counts guesses means it.
 ///
 /// # Errors
 /// [`LinkError::Forbidden`] for a code that is wrong, used or over.
 pub fn pair(http: &mut Http, code: &str, device: &str, name: &str) -> Result<Paired, LinkError> {
     let body = json!({ "code": code, "device": device, "name": name });
-    http.json("POST", "/api/auth/pair", Some(&body))
+    http.at_once(|http| http.json("POST", "/api/auth/pair", Some(&body)))
+}
+
+/// Gets this device a token of its own, that allows what the one at hand does.
+///
+/// # Errors
+/// [`LinkError`]
+pub fn enroll(http: &mut Http, device: &str, name: &str) -> Result<Paired, LinkError> {
+    http.json("POST", "/api/auth/devices", Some(&json!({ "device": device, "name": name })))
 }
 
 /// Opens a pairing code.

@@ -72,6 +72,7 @@ pub struct Http {
     bearer: Option<String>,
     patience: Patience,
     traffic: Traffic,
+    tries: u32,
 }
 
 impl fmt::Debug for Http {
@@ -122,7 +123,8 @@ impl Http {
         }
         let bearer = origin.token.as_ref().map(|token| format!("Bearer {token}"));
         let agent = config.build().new_agent();
-        Ok(Self { agent, origin, bearer, patience, traffic: Traffic::default() })
+        let traffic = Traffic::default();
+        Ok(Self { agent, origin, bearer, patience, traffic, tries: TRIES })
     }
 
     /// Where it speaks to.
@@ -163,10 +165,10 @@ impl Http {
             tried += 1;
             let pause_ms = match self.once(method, path, carry) {
                 Ok(response) => match try_again_after_ms(&response) {
-                    Some(asked_ms) if tried < TRIES => asked_ms,
+                    Some(asked_ms) if tried < self.tries => asked_ms,
                     _ => return Ok(response),
                 },
-                Err(error) if tried < TRIES && is_worth_another_try(&error) => None,
+                Err(error) if tried < self.tries && is_worth_another_try(&error) => None,
                 Err(error) => return Err(self.unreachable(&error)),
             };
             self.pause(tried, pause_ms);
@@ -183,6 +185,14 @@ impl Http {
         let jitter = (self.patience.random)() % doubled;
         let pause_ms = asked_ms.unwrap_or(doubled).min(PAUSE_MS_MAX) + jitter;
         (self.patience.pause)(Duration::from_millis(pause_ms));
+    }
+
+    /// Does something without trying anything again.
+    pub(crate) fn at_once<T>(&mut self, ask: impl FnOnce(&mut Self) -> T) -> T {
+        self.tries = 1;
+        let answer = ask(self);
+        self.tries = TRIES;
+        answer
     }
 
     /// A request without a body, whatever the answer.
@@ -430,6 +440,11 @@ fn in_words(error: &ureq::Error) -> String {
         ureq::Error::HostNotFound => "no machine has this name".to_owned(),
         ureq::Error::Timeout(ureq::Timeout::Connect) => "connecting took too long".to_owned(),
         ureq::Error::Timeout(_) => "it stopped answering".to_owned(),
+        ureq::Error::Rustls(error) if error.to_string().contains("CaUsedAsEndEntity") => {
+            "its certificate is one for signing others (CA:TRUE); make the server one with \
+             basicConstraints=CA:FALSE"
+                .to_owned()
+        }
         other => other.to_string(),
     }
 }

@@ -160,11 +160,13 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         if !was_joined {
             self.exchange(link, &mut round, true)?;
         }
-        for _ in 0..ROUNDS_MAX {
+        for attempt in 1..=ROUNDS_MAX {
             self.take_in(&mut round)?;
             let in_step = self.exchange(link, &mut round, self.settings.read_only)?;
             let settled = self.settle(Some(link), &mut round)?;
-            if in_step && settled && self.nothing_to_send(&mut round)? {
+            // A file that this disk refuses is told of and comes with a later round.
+            let refused = attempt == ROUNDS_MAX && round.report.has_unplaced();
+            if in_step && (settled || refused) && self.nothing_to_send(&mut round)? {
                 if was_joined {
                     self.remember_round(&mut round)?;
                 }

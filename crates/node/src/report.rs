@@ -100,6 +100,11 @@ impl Report {
         }
     }
 
+    /// Whether a file could not be written as its note wants it.
+    pub(crate) fn has_unplaced(&self) -> bool {
+        self.notices.iter().any(|notice| matches!(notice, Notice::NotPlaced { .. }))
+    }
+
     /// Whether a person should look: conflicts, or files that are not in step.
     pub fn wants_attention(&self) -> bool {
         let serious = |notice: &Notice| {
