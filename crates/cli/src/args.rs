@@ -54,7 +54,7 @@ pub struct Global {
     /// Prints without colours (so does NO_COLOR).
     #[arg(long, global = true)]
     pub no_color: bool,
-    /// Trusts the certificates in this PEM file instead of the public ones.
+    /// Trusts the certificates in this PEM file instead of the public ones; `join` remembers them.
     #[arg(long, value_name = "FILE", global = true)]
     pub ca_file: Option<PathBuf>,
 }
@@ -520,8 +520,8 @@ pub struct MergeFile {
     /// The other side (%B).
     pub theirs: PathBuf,
     /// Writes the result over OURS instead of printing it, as a git merge driver must.
-    #[arg(long)]
-    pub git: bool,
+    #[arg(long, visible_alias = "git")]
+    pub write: bool,
     /// Whose words stay where both changed the same ones.
     #[arg(long, value_enum, default_value_t = Prefer::Theirs)]
     pub prefer: Prefer,

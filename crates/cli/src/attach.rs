@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use crucible_core::id::{ReplicaId, VaultId};
-use crucible_node::api::{self, Access, Asked, Paired};
+use crucible_node::api::{self, Access, Paired};
 use crucible_node::config::{self, Config, Mode};
 use crucible_node::http::{Http, Origin, is_loopback};
 use crucible_node::link::LinkError;
@@ -48,6 +48,10 @@ pub fn let_in(
             "{server} speaks without encryption: whoever is on the way can read along. https:// \
              is better outside of a network you trust"
         ));
+    }
+    if let Some(file) = &context.ca_file {
+        let pem = fs::read(file).during(format!("reading {}", file.display()))?;
+        context.home.trust(server, &pem)?;
     }
     let credential = match proof {
         Proof::Known => {
@@ -89,15 +93,15 @@ fn own_token(
         roots_pem: None,
     })?;
     let me = api::whoami(&mut http)?;
-    let exchanged = api::invite(&mut http, &Asked::default())
-        .map_err(Failure::from)
-        .and_then(|invitation| pair(context, server, &invitation.code, device_name));
-    match exchanged {
+    let key = context.home.device_key()?.public().to_string();
+    match api::enroll(&mut http, &key, device_name) {
         Ok(paired) => Ok(credential_of(paired)),
-        Err(failure) if failure.exit == Exit::NotAllowed => {
-            Ok(Credential { token, email: me.email, read_only: me.rights.access == Access::Read })
+        // This device is somebody else's on that server already.
+        Err(LinkError::Forbidden { .. }) => {
+            let read_only = me.rights.access == Access::Read;
+            Ok(Credential { token, email: me.email, read_only })
         }
-        Err(failure) => Err(failure),
+        Err(error) => Err(error.into()),
     }
 }
 

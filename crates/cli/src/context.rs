@@ -46,6 +46,7 @@ impl Context {
     pub fn http(&self, origin: Origin) -> Outcome<Http> {
         let roots_pem = match &self.ca_file {
             Some(file) => Some(std::fs::read(file).during(format!("reading {}", file.display()))?),
+            None if origin.roots_pem.is_none() => self.home.trusted(&origin.url)?,
             None => origin.roots_pem.clone(),
         };
         if let Some(token) = &origin.token

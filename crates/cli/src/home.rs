@@ -150,6 +150,36 @@ impl Home {
         })
     }
 
+    /// Certificates (PEM) that this device was told to trust for a server.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn trusted(&self, server: &str) -> Outcome<Option<Vec<u8>>> {
+        let path = self.trusted_file(server);
+        match fs::read(&path) {
+            Ok(pem) => Ok(Some(pem)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).during(format!("reading {}", path.display())),
+        }
+    }
+
+    /// Trusts these certificates (PEM) for a server from now on.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn trust(&self, server: &str, pem: &[u8]) -> Outcome<()> {
+        self.make_folder()?;
+        let path = self.trusted_file(server);
+        let folder = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).during(format!("making {}", folder.display()))?;
+        replace_private(&path, pem).during(format!("writing {}", path.display()))
+    }
+
+    fn trusted_file(&self, server: &str) -> PathBuf {
+        let name = crucible_node::api::escaped(server);
+        self.folder.join("trusted").join(format!("{name}.pem"))
+    }
+
     fn change(&self, change: impl FnOnce(&mut Tokens)) -> Outcome<()> {
         self.make_folder()?;
         let _lock = self.lock().during(format!("locking {}", self.folder.display()))?;
@@ -218,12 +248,12 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     linked
 }
 
-fn replace_private(path: &Path, text: &str) -> io::Result<()> {
+fn replace_private(path: &Path, text: impl AsRef<[u8]>) -> io::Result<()> {
     let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
     let mut options = OpenOptions::new();
     let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(text.as_ref())?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     match path.parent() {
@@ -264,6 +294,15 @@ mod tests {
         assert_eq!(token("http://b", "notes"), None);
         home.server_moved("http://a", "https://b").unwrap();
         assert_eq!(token("https://b", "NOTES").as_deref(), Some("one"));
+    }
+
+    #[test]
+    fn what_is_trusted_is_trusted_for_one_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path());
+        home.trust("https://a:1", b"pem").unwrap();
+        assert_eq!(home.trusted("https://a:1").unwrap().as_deref(), Some(&b"pem"[..]));
+        assert_eq!(home.trusted("https://a:2").unwrap(), None);
     }
 
     #[test]

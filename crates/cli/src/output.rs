@@ -112,9 +112,9 @@ impl Output {
         })
     }
 
-    /// Something to know beside the result; on stderr, silenced by `--quiet`.
+    /// Something for people to know beside the result; on stderr, silenced by `--quiet`.
     pub fn note(&self, text: impl Display) {
-        if !self.quiet {
+        if !self.quiet && !self.json {
             self.err(&format!("{text}"));
         }
     }

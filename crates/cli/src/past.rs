@@ -295,7 +295,7 @@ impl<'c> Past<'c> {
         if let Some(bytes) = self.store.content(&content)? {
             return sink(&bytes).during("writing");
         }
-        if self.from_folder(&content, sink)? {
+        if self.file_in_folder(&content, sink)? {
             return Ok(());
         }
         let version = entry.version;
@@ -329,7 +329,7 @@ impl<'c> Past<'c> {
     }
 
     /// Large files stand in the folder itself.
-    fn from_folder(
+    fn file_in_folder(
         &self,
         content: &ContentHash,
         sink: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,

@@ -173,7 +173,9 @@ pub fn tell(context: &Context, done: &Done) -> Outcome {
         return Err(Failure::new(Exit::NotAllowed, message)
             .hint("ask for an invitation that allows writing, and run it in this folder"));
     }
-    Ok(if done.report.wants_attention() { Exit::Attention } else { Exit::Ok })
+    let skipped = |notice: &Notice| matches!(notice, Notice::Skipped { .. });
+    let attention = done.report.wants_attention() || done.report.notices.iter().any(skipped);
+    Ok(if attention { Exit::Attention } else { Exit::Ok })
 }
 
 fn tell_in_words(context: &Context, done: &Done) -> Outcome<()> {

@@ -161,7 +161,7 @@ fn skipped(reason: &SkipReason) -> String {
         SkipReason::Symlink => "it is a symbolic link (links are not followed)".to_owned(),
         SkipReason::Special => "it is a pipe, a socket or a device".to_owned(),
         SkipReason::NotUtf8 => "its name is not UTF-8; rename it".to_owned(),
-        SkipReason::Path(error) => format!("{error}; rename it"),
+        SkipReason::Path(error) => format!("its path {error}; rename it"),
     }
 }
 

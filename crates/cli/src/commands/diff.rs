@@ -23,10 +23,8 @@ struct Side {
 pub fn run(args: &Diff, context: &Context) -> Outcome {
     let folder = VaultFolder::find(&context.start)?;
     let (path, from) = folder.path_at(context, &args.from)?;
-    let to = match args.to.as_deref() {
-        None => None,
-        Some(to) => Some(to.rsplit_once('@').map_or(to, |(_, version)| version).to_owned()),
-    };
+    let to = args.to.as_deref();
+    let to = to.map(|to| to.rsplit_once('@').map_or(to, |(_, version)| version).to_owned());
     let mut past = Past::open(&folder, context)?;
     let before = match from {
         Some(version) => version_of(&mut past, &path, &version)?,

@@ -29,11 +29,24 @@ use git_stream::{Commit, GitStream, Names};
 /// Exports.
 pub fn run(args: &Export, context: &Context) -> Outcome {
     let folder = VaultFolder::find(&context.start)?;
+    let target = |to: &Path| empty(&outside(&folder, &context.path(to))?);
     match (&args.git, &args.to) {
-        (Some(to), _) => git(&folder, context, &empty(&context.path(to))?),
-        (None, Some(to)) => copy(&folder, context, &empty(&context.path(to))?),
+        (Some(to), _) => git(&folder, context, &target(to)?),
+        (None, Some(to)) => copy(&folder, context, &target(to)?),
         (None, None) => Err(Failure::new(Exit::Usage, "where to?").hint("cru export FOLDER")),
     }
+}
+
+/// Not inside the vault: a copy of the notes there would be synced as more notes.
+fn outside(folder: &VaultFolder, to: &Path) -> Outcome<PathBuf> {
+    let parent = to.ancestors().skip(1).find_map(|folder| folder.canonicalize().ok());
+    let inside =
+        |path: PathBuf| folder.root.canonicalize().is_ok_and(|root| path.starts_with(root));
+    if parent.is_some_and(inside) {
+        let message = format!("{} is inside the vault; nothing was written", to.display());
+        return Err(Failure::new(Exit::Refused, message).hint("name a folder outside of it"));
+    }
+    Ok(to.to_owned())
 }
 
 /// A folder that is not there yet, or has nothing in it.
@@ -232,7 +245,27 @@ pub fn no_git(error: &std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use crucible_node::config::{Config, Mode};
+
     use super::*;
+
+    #[test]
+    fn a_vault_is_not_exported_into_itself() {
+        let there = tempfile::tempdir().unwrap();
+        let root = there.path().join("vault");
+        let config = Config {
+            vault_id: crucible_core::id::VaultId::from_bytes([1; 16]),
+            vault: "vault".to_owned(),
+            mode: Mode::Local,
+            policies: Vec::new(),
+        };
+        let folder = crate::attach::make_folder(&root, &config).unwrap();
+        for inside in ["copy", "deep/er/copy", "../vault/copy"] {
+            let refused = outside(&folder, &root.join(inside)).unwrap_err();
+            assert_eq!(refused.exit, Exit::Refused, "{inside}");
+        }
+        assert!(outside(&folder, &root.join("../copy")).is_ok());
+    }
 
     #[test]
     fn nothing_is_written_over() {

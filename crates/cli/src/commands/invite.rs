@@ -35,11 +35,11 @@ pub fn run(args: &Invite, context: &Context) -> Outcome {
     output.value(&json!({
         "type": "invitation",
         "link": link.to_string(),
-        "command": format!("cru join '{link}'"),
+        "command": format!("cru join {link}"),
         "expires_ms": invitation.expires_ms,
         "read_only": args.read_only,
     }))?;
-    output.line(output.paint(MARK, format!("cru join '{link}'")))?;
+    output.line(output.paint(MARK, format!("cru join {link}")))?;
     let left = invitation.expires_ms.saturating_sub(world::now_ms());
     output.note(format!("good once, for {}", span(left)));
     if crucible_node::http::is_loopback(&link.server) {

@@ -31,7 +31,7 @@ pub fn run(args: &MergeFile, context: &Context) -> Outcome {
     };
     let merged = merge(&read(&args.base)?, &read(&args.ours)?, &read(&args.theirs)?, args.prefer);
     let clean = merged.choices.is_empty();
-    if args.git {
+    if args.write {
         let path = context.path(&args.ours);
         fs::write(&path, &merged.bytes).during(format!("writing {}", path.display()))?;
     }
@@ -54,7 +54,7 @@ pub fn run(args: &MergeFile, context: &Context) -> Outcome {
             "text": String::from_utf8_lossy(&merged.bytes),
             "conflicts": conflicts,
         }))?;
-    } else if !args.git {
+    } else if !args.write {
         context.output.bytes(&merged.bytes)?;
     }
     Ok(if clean { Exit::Ok } else { Exit::Attention })

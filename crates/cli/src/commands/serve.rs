@@ -46,8 +46,7 @@ pub fn run(args: &Serve, context: &Context) -> Outcome {
         let url = running.url_for_others();
         let link = service::join_link(&accounts, &user, Rights::ALL, &url, &vault)?;
         output.value(&json!({ "type": "invitation", "link": link.to_string() }))?;
-        output
-            .line(format!("first device: {}", output.paint(MARK, format!("cru join '{link}'"))))?;
+        output.line(format!("first device: {}", output.paint(MARK, format!("cru join {link}"))))?;
         output.note("good once, for ten minutes; start again for another");
     }
     drop(accounts);

@@ -57,7 +57,7 @@ pub fn run(args: &Up, context: &Context) -> Outcome {
     let link = service::join_link(&accounts, &user, rights, &others_url, &name)?;
     drop(accounts);
     output.value(&json!({ "type": "up", "url": others_url, "link": link.to_string() }))?;
-    output.line(format!("next device: {}", output.paint(MARK, format!("cru join '{link}'"))))?;
+    output.line(format!("next device: {}", output.paint(MARK, format!("cru join {link}"))))?;
     output.note("good once, for ten minutes; `cru invite` in this folder prints another");
     if !running.address.ip().is_loopback() {
         output.note(

@@ -275,9 +275,7 @@ fn listen(root: &std::path::Path, context: &Context, tell: Sender<Wake>) -> Outc
 /// not told here: the next round meets them too.
 fn hear(root: &std::path::Path, context: &Context, tell: &Sender<Wake>) -> Option<()> {
     let Ok(Some(folder)) = VaultFolder::at(root) else { return Some(()) };
-    if folder.server().is_none() {
-        return None;
-    }
+    folder.server()?;
     let Ok(mut http) = folder.http(context) else { return Some(()) };
     let Ok(mut events) = Events::listen(&mut http, &folder.config.vault) else { return Some(()) };
     while let Ok(Some(root)) = events.next_root() {

@@ -19,7 +19,8 @@ fn a_server_with_a_certificate_speaks_tls_and_only_to_those_who_trust_it() {
         .args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt"]);
     command.args(["ec_paramgen_curve:P-256", "-keyout", "key.pem", "-out", "cert.pem"]);
     command.args(["-days", "3650", "-subj", "/CN=localhost", "-addext"]);
-    run(command.arg("subjectAltName=DNS:localhost,IP:127.0.0.1")).ok();
+    command.args(["subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext"]);
+    run(command.arg("basicConstraints=critical,CA:FALSE")).ok();
     let (data, home) = (at("data"), at("home"));
     let mut command = cru(&home);
     command.args(["auth", "add-user", "--email", "a@example.org", "--json", "--data"]).arg(&data);

@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::ran::{alone, cru, cru_binary, run};
 
@@ -57,6 +58,8 @@ impl Start<'_> {
         let log = self.home.join("server.log");
         fs::create_dir_all(self.home).unwrap();
         let log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        // A group of its own: what runs under strace has to go with it.
+        command.process_group(0);
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let address = loop {
@@ -106,8 +109,13 @@ impl Server {
 
     /// Kills it as a power cut would.
     pub fn kill(mut self) {
-        self.child.kill().unwrap();
+        self.kill_group();
         self.child.wait().unwrap();
+    }
+
+    fn kill_group(&self) {
+        // It may have ended already, and then there is nothing to end.
+        kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
     }
 
     /// Whether it is still running.
@@ -130,8 +138,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already, and then there is nothing to end.
-        self.child.kill().ok();
+        if self.alive() {
+            self.kill_group();
+        }
         self.child.wait().ok();
     }
 }
