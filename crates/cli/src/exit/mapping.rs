@@ -287,6 +287,8 @@ impl From<AccountsError> for Failure {
         let message = chain(&error);
         match error {
             AccountsError::Corrupt(_) => Self::new(Exit::Integrity, message),
+            AccountsError::Busy => Self::new(Exit::Locked, message),
+            AccountsError::Full => Self::failed(message).hint(SPACE),
             AccountsError::Sqlite(_) => Self::failed(message),
         }
     }
