@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crucible_core::vault_path::VaultPath;
 use crucible_sync::replica::{Displaced, FileRow, FileStat, Placing, ReplicaBatch, ReplicaStore};
 use crucible_sync::staged::EngineError;
-use crucible_vault::content::{Naming, identify_file};
+use crucible_vault::content::{Identity, Naming, identify_file};
 use crucible_vault::fs::FileSystem;
 use crucible_vault::trash;
 use crucible_vault::write::{self, Kept, Leftover, Retired};
@@ -28,7 +28,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         }
         self.claim_leftovers(&leftovers, &placing, round)?;
         let wanted = self.downloads_wanted()?;
-        write::clean_tmp(&self.fs, |name| wanted.contains(name)).map_err(SyncError::Folder)?;
+        // Another process may just be finding out what the disk can do, before it asks for the lock.
+        let keep = |name: &str| wanted.contains(name) || name.starts_with("probe-");
+        write::clean_tmp(&self.fs, keep).map_err(SyncError::Folder)?;
         self.expire_trash(round)
     }
 
@@ -40,15 +42,30 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         round: &mut Round<'_>,
     ) -> Fallible<(), S> {
         let row = self.store.file_of(&intention.note).map_err(EngineError::Repo)?;
+        let path = &intention.disk_path;
+        let naming = Naming::of(path);
+        let displaced = match leftover {
+            Some(leftover) => {
+                let identity =
+                    identify_file(&self.fs, &leftover.at, naming).map_err(SyncError::Folder)?;
+                Some(Kept { at: leftover.at.clone(), identity })
+            }
+            None => None,
+        };
         let mut batch = ReplicaBatch::default();
-        if let Some(version) = &intention.version {
-            let wanted = self.known_version(version)?;
-            let path = &intention.disk_path;
-            let there = identify_file(&self.fs, path.as_str(), Naming::of(path)).ok();
-            let live = wanted.live().filter(|live| {
-                there.is_some_and(|there| there.hash == live.content && there.kind == live.kind)
-            });
-            if let Some(live) = live {
+        let mut unplaced = None;
+        if let Some(version) = &intention.version
+            && let Some(live) = self.known_version(version)?.live()
+        {
+            let there = identify_file(&self.fs, path.as_str(), naming).ok();
+            let is_wanted =
+                |found: &Identity| found.hash == live.content && found.kind == live.kind;
+            unplaced = displaced.clone().filter(|kept| is_wanted(&kept.identity));
+            // New bytes wait under the name that what they displace gets: what lies there says
+            // whether the two have changed places. If so, whatever is visible by now was made
+            // from the new bytes.
+            let swapped = displaced.is_some() && unplaced.is_none() && there.is_some();
+            if swapped || there.as_ref().is_some_and(is_wanted) {
                 batch.files.push(FileRow {
                     disk_path: path.clone(),
                     note: intention.note,
@@ -60,15 +77,15 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 });
             }
         }
-        batch.placed.push(intention.disk_path.clone());
+        batch.placed.push(path.clone());
         batch.unsettled.push(intention.note);
         self.commit(batch)?;
-        let (Some(leftover), Some(row)) = (leftover, row) else { return Ok(()) };
-        let identity = match identify_file(&self.fs, &leftover.at, Naming::of(&row.disk_path)) {
-            Ok(identity) => identity,
-            Err(error) => return Err(SyncError::Folder(error)),
-        };
-        let kept = Kept { at: leftover.at.clone(), identity };
+        if let Some(kept) = unplaced {
+            // Our own bytes, which are in the store.
+            write::retire(&self.fs, &kept.at, kept.identity.hash, naming)?;
+            return Ok(());
+        }
+        let (Some(kept), Some(row)) = (displaced, row) else { return Ok(()) };
         // Whatever came out: what its file was in step with, or an edit of it.
         self.version_displaced(row.version, &row.disk_path, &kept, round)
     }

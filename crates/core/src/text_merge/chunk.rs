@@ -55,7 +55,16 @@ pub(super) struct Three<'n> {
 ///
 /// Changes clash if their base ranges overlap. Ranges that only touch do not: each side's change is
 /// taken, in the order of the base. Two insertions at one place are told apart as [`Kind::Insert`].
+///
+/// Where one side's change begins or ends with the whole of the other's, the two agree about that
+/// part: it is taken once, and what the longer one did beyond it stands alone.
 pub(super) fn chunks(three: &Three<'_>, winner: &[Change], loser: &[Change]) -> Vec<Chunk> {
+    let split_winner = split_where_agreed(winner, three.winner, loser, three.loser);
+    let split_loser = split_where_agreed(loser, three.loser, winner, three.winner);
+    combine(three, &split_winner, &split_loser)
+}
+
+fn combine(three: &Three<'_>, winner: &[Change], loser: &[Change]) -> Vec<Chunk> {
     let mut found = Chunks { three, list: Vec::new() };
     let (mut w, mut l) = (0, 0);
     while w < winner.len() || l < loser.len() {
@@ -88,6 +97,46 @@ pub(super) fn chunks(three: &Three<'_>, winner: &[Change], loser: &[Change]) -> 
     }
     found.push_stable(three.base.len());
     found.list
+}
+
+/// Splits each change that begins, or ends, with a whole change of the other side.
+fn split_where_agreed(
+    changes: &[Change],
+    tokens: &[u32],
+    others: &[Change],
+    other_tokens: &[u32],
+) -> Vec<Change> {
+    let mut split = Vec::with_capacity(changes.len());
+    for change in changes {
+        let mut rest = change.clone();
+        let first = others.partition_point(|other| other.before.start < rest.before.start);
+        if let Some(other) = others.get(first)
+            && other.before.start == rest.before.start
+            && other.before.end < rest.before.end
+            && !other.after.is_empty()
+            && tokens[rest.after.clone()].starts_with(&other_tokens[other.after.clone()])
+        {
+            let middle = rest.after.start + other.after.len();
+            let after = rest.after.start..middle;
+            split.push(Change { before: other.before.clone(), after });
+            rest =
+                Change { before: other.before.end..rest.before.end, after: middle..rest.after.end };
+        }
+        let last = others.partition_point(|other| other.before.end < rest.before.end);
+        if let Some(other) = others.get(last)
+            && other.before.end == rest.before.end
+            && other.before.start > rest.before.start
+            && !other.after.is_empty()
+            && tokens[rest.after.clone()].ends_with(&other_tokens[other.after.clone()])
+        {
+            let middle = rest.after.end - other.after.len();
+            let before = rest.before.start..other.before.start;
+            split.push(Change { before, after: rest.after.start..middle });
+            rest = Change { before: other.before.clone(), after: middle..rest.after.end };
+        }
+        split.push(rest);
+    }
+    split
 }
 
 fn key(change: &Change) -> (usize, usize) {

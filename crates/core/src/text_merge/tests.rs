@@ -218,3 +218,35 @@ fn an_insertion_beside_a_deletion_stands_and_the_deletion_too() {
     clean("a\n\nb\n", "a\n\nnew\n\nb\n", "a\n", "a\n\nnew\n");
     clean("a\n\nb\n", "a\n", "a\n\nnew\n\nb\n", "a\n\nnew\n");
 }
+
+#[test]
+fn an_edit_that_both_made_counts_once_though_one_went_on_beside_it() {
+    let cases = [
+        (
+            "He came.\nShe left.\n",
+            "He came. It rained.\nThey left.\n",
+            "He came. It rained.\nShe left.\n",
+            "He came. It rained.\nThey left.\n",
+        ),
+        (
+            "Buy milk today\n\nCall Ann.\n",
+            "Buy milk today and bread\nand eggs\nCall Ann.\n",
+            "Buy milk today and bread\n\nCall Ann.\n",
+            "Buy milk today and bread\nand eggs\nCall Ann.\n",
+        ),
+        ("one two\nthree\n", "one two four\n", "one two four\nthree\n", "one two four\n"),
+        (
+            "# T\n\nHe came.\nShe left.\n",
+            "# T\n\nHe came home.\n",
+            "# T\n\nHe came home.\nShe left.\n",
+            "# T\n\nHe came home.\n",
+        ),
+        ("a\nb\nc\n", "x\nb2\nc\n", "a\nb2\nc\n", "x\nb2\nc\n"),
+    ];
+    for (base, ours, theirs, want) in cases {
+        for (one, other) in [(ours, theirs), (theirs, ours)] {
+            let merged = merge(base, one, other, Side::Ours, Overlap::Lww);
+            assert_eq!((merged.text.as_str(), merged.hunks.len()), (want, 0), "{base:?}");
+        }
+    }
+}
