@@ -3,6 +3,7 @@
 //! Every answer that has stored nothing (a wrong clock, a copied folder, missing blobs, records
 //! that do not resolve) is mended here and asked again; each of these can happen only so often.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 use crucible_core::hash::ContentHash;
@@ -13,8 +14,9 @@ use crucible_core::merkle::walk::{Walk, WalkAnswer, WalkError, WalkLimits};
 use crucible_proto::limits::HAVE_MAX;
 use crucible_proto::message::{self, Answer, Cursor, Done};
 use crucible_sync::ask::{self, Asking, Request};
-use crucible_sync::replica::ReplicaStore;
-use crucible_sync::staged::{EngineError, Tree};
+use crucible_sync::mint;
+use crucible_sync::replica::{Displaced, FileRow, Placing, ReplicaBatch, ReplicaStore};
+use crucible_sync::staged::{EngineError, Staged, Tree};
 use crucible_sync::unpack::UnpackError;
 use crucible_vault::fs::FileSystem;
 
@@ -93,7 +95,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         round: &mut Round<'_>,
         request: &Request,
     ) -> Fallible<Heard, S> {
-        self.send_blobs(link, round, &request.blobs)?;
+        if !self.send_blobs(link, round, &request.blobs)? {
+            return Ok(Heard::Again);
+        }
         (round.progress)(Progress::Sending { left: request.sent.len() as u64 });
         let body = link.round(&message::body(&request.round))?;
         let malformed = |error: crucible_proto::wire::DecodeError| LinkError::Malformed {
@@ -117,6 +121,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             Answer::Missing(hashes) => {
                 let missing = request.blobs.iter().filter(|(hash, _)| hashes.contains(hash));
                 let missing: Vec<_> = missing.copied().collect();
+                // Whether or not all could be sent, the request is made anew.
                 self.send_blobs(link, round, &missing)?;
                 Ok(Heard::Again)
             }
@@ -220,18 +225,21 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         Err(malformed(&"its tree changed again and again during a walk").into())
     }
 
-    /// Brings blobs over that the other side has not.
+    /// Brings blobs over that the other side has not. `false`: some are nowhere any more, and the
+    /// versions that named them were taken back.
     fn send_blobs(
         &mut self,
         link: &mut dyn Link,
         round: &mut Round<'_>,
         blobs: &[(ContentHash, VersionId)],
-    ) -> Fallible<(), S> {
+    ) -> Fallible<bool, S> {
         if blobs.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let hashes: Vec<ContentHash> = blobs.iter().map(|(hash, _)| *hash).collect();
         let missing = link.missing_blobs(&hashes)?;
+        let mut nowhere = BTreeSet::new();
+        let mut unsendable = None;
         for (hash, id) in blobs.iter().filter(|(hash, _)| missing.contains(hash)) {
             let version = self.store.version(id).map_err(EngineError::Repo)?;
             let version = version.ok_or(EngineError::Dangling(*id))?;
@@ -239,7 +247,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let row = self.store.file_of(&version.note).map_err(EngineError::Repo)?;
             let at = row.filter(|row| row.content == *hash).map(|row| row.disk_path);
             let Some(at) = at else {
-                return Err(SyncError::ChangedMeanwhile { path: live.path.clone() });
+                nowhere.insert(*id);
+                unsendable = Some(live.path.clone());
+                continue;
             };
             (round.progress)(Progress::Blob { bytes: live.bytes });
             let fs = &self.fs;
@@ -250,7 +260,72 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             };
             link.put_blob(hash, live.bytes, &mut open)?;
         }
-        Ok(())
+        let Some(path) = unsendable else { return Ok(true) };
+        if self.take_back(&nowhere, round)? {
+            return Ok(false);
+        }
+        Err(SyncError::ChangedMeanwhile { path })
+    }
+
+    /// Takes back versions of large assets that were edited again, moved or removed before they
+    /// were sent: no version is stored there before its blob, so nobody else has them. `false`
+    /// when one of them is not waiting to be sent.
+    fn take_back(
+        &mut self,
+        gone: &BTreeSet<VersionId>,
+        round: &mut Round<'_>,
+    ) -> Fallible<bool, S> {
+        let unsent = self.store.unsent().map_err(EngineError::Repo)?;
+        if !gone.iter().all(|id| unsent.contains(id)) {
+            return Ok(false);
+        }
+        let mut staged = Staged::new(&self.store);
+        let mut affected = Vec::new();
+        for id in unsent {
+            let version = staged.known_version(&id)?;
+            let descends = version.parents.iter().any(|parent| affected.contains(parent));
+            if gone.contains(&id) || descends {
+                affected.push(id);
+            }
+        }
+        let mut meta = self.meta()?;
+        let now_ms = round.world.now_ms();
+        let replaced = mint::take_back(&mut staged, &mut meta, now_ms, &affected, gone)?;
+        let mut batch = ReplicaBatch::default();
+        for new in replaced.values().flatten().filter(|id| !affected.contains(id)) {
+            if self.store.version(new).map_err(EngineError::Repo)?.is_none() {
+                batch.unsent.push(*new);
+            }
+        }
+        let instead = |id: &VersionId| replaced.get(id).map(|list| list.last().copied());
+        for row in self.store.files().map_err(EngineError::Repo)? {
+            match instead(&row.version) {
+                Some(Some(version)) => batch.files.push(FileRow { version, ..row }),
+                Some(None) => batch.files_gone.push(row.disk_path),
+                None => {}
+            }
+        }
+        for row in self.store.displaced().map_err(EngineError::Repo)? {
+            match instead(&row.version) {
+                Some(Some(version)) => batch.displaced.push(Displaced { version, ..row }),
+                // Nobody watches them any more; they stay, and the next start tells of them.
+                Some(None) => batch.retired.push(row.undo),
+                None => {}
+            }
+        }
+        for intention in self.store.placing().map_err(EngineError::Repo)? {
+            match intention.version.as_ref().and_then(instead) {
+                Some(Some(version)) => {
+                    batch.placing.push(Placing { version: Some(version), ..intention });
+                }
+                Some(None) => batch.placed.push(intention.disk_path),
+                None => {}
+            }
+        }
+        batch.repo = staged.finish()?;
+        batch.meta = Some(meta);
+        self.commit(batch)?;
+        Ok(true)
     }
 }
 

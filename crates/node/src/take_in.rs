@@ -17,13 +17,12 @@ use crucible_proto::limits::{INLINE_BYTES_MAX, PACK_RAW_AIM, PAGE_NOTES_MAX, PAG
 use crucible_proto::zip;
 use crucible_sync::guard::{Guard, Loss};
 use crucible_sync::mint::{Change, Found, Minter};
-use crucible_sync::pack::is_inline;
 use crucible_sync::replica::{FileRow, FileStat, ReplicaBatch, ReplicaMeta, ReplicaStore};
 use crucible_sync::repo::{Body, Pack};
 use crucible_sync::staged::{EngineError, Staged, StillTree};
 use crucible_vault::content::{Naming, identify};
 use crucible_vault::fs::FileSystem;
-use crucible_vault::name::model_path;
+use crucible_vault::name::{conflict_of, model_path};
 use crucible_vault::scan::{self, Absence, Scan};
 
 use crate::error::{Direction, SyncError};
@@ -54,7 +53,21 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         tell(&scan, round);
         let mut differences = self.compare(&rows, &scan);
         self.ask_guard(&mut differences, round)?;
-        self.record(differences, &scan, round)
+        self.record(differences, &scan, round)?;
+        self.unsettle_aside(&rows)
+    }
+
+    /// Files that stand under another name than their own: whoever has that name may have left it
+    /// in a way that concerns no other note, so they are placed anew.
+    fn unsettle_aside(&mut self, rows: &BTreeMap<VaultPath, FileRow>) -> Fallible<(), S> {
+        let facts = self.fs.facts();
+        let is_aside = |path: &VaultPath| {
+            path.as_str().split('/').any(|name| conflict_of(name).is_some())
+                || model_path(path, &facts) != *path
+        };
+        let aside = rows.values().filter(|row| is_aside(&row.disk_path));
+        let unsettled = aside.map(|row| row.note).collect();
+        self.commit(ReplicaBatch { unsettled, ..ReplicaBatch::default() })
     }
 
     pub(crate) fn compare<'s>(
@@ -324,9 +337,9 @@ impl<F: FileSystem, S: ReplicaStore> Recording<'_, F, S> {
             Difference::New(found) => self.created(found),
             Difference::Edited(row, found) => self.edited(row, found, None),
             Difference::Moved(row, found) => {
-                self.batch.files_gone.push(row.disk_path.clone());
                 let path = self.model_path(found);
                 if row.content == found.hash && row.kind == found.kind {
+                    self.batch.files_gone.push(row.disk_path.clone());
                     let change = Change::Moved { base: row.version, path };
                     let id = self.mint(&change)?;
                     self.keep_row(row.note, id, found, found.hash);
@@ -382,36 +395,16 @@ impl<F: FileSystem, S: ReplicaStore> Recording<'_, F, S> {
             self.batch.files.push(FileRow { stat: FileStat::default(), ..row });
             return Ok(());
         }
-        let (base, path) = self.base_for(&row, path)?;
-        let change = match base {
-            Some(base) => Change::Edited { base, path, found: now },
-            None => Change::Created { path: path.unwrap_or(self.model_path(found)), found: now },
-        };
+        // Not before: a file that is gone again by now keeps its row, or nobody would ever say
+        // that it was deleted.
+        if path.is_some() {
+            self.batch.files_gone.push(row.disk_path.clone());
+        }
+        let change = Change::Edited { base: row.version, path, found: now };
         let id = self.mint(&change)?;
         let note = self.staged.known_version(&id)?.note;
         self.keep_row(note, id, found, now.content);
         Ok(())
-    }
-
-    /// The version an edit starts from. A large asset that changed again before it was sent: its
-    /// bytes are nowhere any more, so the new version takes the place of the unsent one.
-    fn base_for(
-        &mut self,
-        row: &FileRow,
-        path: Option<VaultPath>,
-    ) -> Fallible<(Option<VersionId>, Option<VaultPath>), S> {
-        let version = self.staged.known_version(&row.version)?;
-        let Some(live) = version.live().filter(|live| !is_inline(live)) else {
-            return Ok((Some(row.version), path));
-        };
-        let unsent = self.replica.store.unsent().map_err(EngineError::Repo)?;
-        let has_child = self.staged.heads(&row.note)? != [row.version];
-        if !unsent.contains(&row.version) || has_child || version.parents.len() > 1 {
-            return Ok((Some(row.version), path));
-        }
-        let path = path.or_else(|| Some(live.path.clone()));
-        self.staged.drop_versions(&[row.version])?;
-        Ok((version.parents.first().copied(), path))
     }
 
     fn look_up(&self, path: &VaultPath) -> Fallible<merkle::Found, S> {

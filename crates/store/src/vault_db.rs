@@ -266,7 +266,9 @@ impl Repo for VaultDb {
 
     fn root(&self) -> Result<Option<RootHash>, StoreError> {
         let root = self.one("SELECT root FROM vault", [], |row| row.get(0))?;
-        Ok(root.flatten().map(RootHash::from_bytes))
+        let root = root.flatten().map(RootHash::from_bytes);
+        // A tree whose last note was taken back is as one that never had any.
+        Ok(root.filter(|root| *root != RootHash::empty()))
     }
 
     fn seq(&self) -> Result<Seq, StoreError> {

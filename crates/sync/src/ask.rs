@@ -117,8 +117,11 @@ fn with_ancestors<S: ReplicaStore>(store: &S, heads: &[VersionId]) -> Fallible<V
             }
             None => true,
         };
-        // A blob of the past is in no folder any more; only heads can still be sent.
-        let sendable = here && (heads.contains(&id) || version.live().is_none_or(is_inline));
+        // A blob that is not in the folder, any more or yet, cannot be sent from here.
+        let row = store.file_of(&version.note).map_err(EngineError::Repo)?;
+        let is_placed = |content| row.as_ref().is_some_and(|row| row.content == content);
+        let sendable =
+            here && version.live().is_none_or(|live| is_inline(live) || is_placed(live.content));
         if sendable {
             found.push((version.stamp, id));
         }

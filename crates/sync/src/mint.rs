@@ -4,7 +4,7 @@
 //! Law: a minted version's parent is the version its file was last in step with, never just the
 //! newest one known: that is what makes the merge three-way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{NoteId, ReplicaId, VersionId};
@@ -264,6 +264,63 @@ pub fn remint<R: Repo>(
         reminted.insert(id, staged.put_version(version)?.0);
     }
     Ok(reminted)
+}
+
+/// What became of versions that were taken back: what stands in the place of each.
+pub type Replaced = BTreeMap<VersionId, Vec<VersionId>>;
+
+/// Takes back the versions in `gone`, whose bytes are nowhere any more and which nobody else has.
+/// `affected` (oldest first) are these and all that descend from them: the others are minted again
+/// on what remains, but for merges, which are made anew, and deletions of what nobody ever saw.
+///
+/// # Errors
+/// [`EngineError`].
+pub fn take_back<R: Repo>(
+    staged: &mut Staged<'_, R>,
+    meta: &mut ReplicaMeta,
+    now_ms: u64,
+    affected: &[VersionId],
+    gone: &BTreeSet<VersionId>,
+) -> Fallible<Replaced, R> {
+    let mut olds = Vec::with_capacity(affected.len());
+    for id in affected {
+        olds.push((*id, staged.known_version(id)?));
+    }
+    staged.drop_versions(affected)?;
+    let mut replaced = Replaced::new();
+    let mut stamps: BTreeMap<Stamp, Stamp> = BTreeMap::new();
+    let mut dots: BTreeMap<Dot, Dot> = BTreeMap::new();
+    for (id, old) in olds {
+        let kept = |parent: &VersionId| replaced.get(parent).cloned().unwrap_or(vec![*parent]);
+        let mut parents: Vec<VersionId> = old.parents.iter().flat_map(kept).collect();
+        parents.sort_unstable();
+        parents.dedup();
+        let says_nothing = old.live().is_none() && parents.is_empty();
+        if gone.contains(&id) || old.is_merge() || says_nothing {
+            replaced.insert(id, parents);
+            continue;
+        }
+        let mut version = Version { parents, ..(*old).clone() };
+        let mut clock = VersionVector::new();
+        let mut newest = None;
+        for parent in &version.parents {
+            let parent = staged.known_version(parent)?;
+            clock = clock.join(&parent.clock);
+            newest = newest.max(Some(parent.stamp));
+        }
+        let event = Minter::new(meta, now_ms).event(newest);
+        clock.observe(event.dot);
+        version.clock = clock;
+        version.author = Author::Replica(event.dot.replica);
+        version.stamp = event.stamp();
+        stamps.insert(old.stamp, version.stamp);
+        dots.extend(old.dot().map(|dot| (dot, event.dot)));
+        if let State::Live(live) = &mut version.state {
+            rename_events(live, &stamps, &dots);
+        }
+        replaced.insert(id, vec![staged.put_version(version)?.0]);
+    }
+    Ok(replaced)
 }
 
 fn rename_events(live: &mut Live, stamps: &BTreeMap<Stamp, Stamp>, dots: &BTreeMap<Dot, Dot>) {

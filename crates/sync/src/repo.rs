@@ -20,7 +20,7 @@ pub trait Repo {
     /// What reading can fail with.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// The root of the current tree; `None` before the first version.
+    /// The root of the current tree; `None` for the empty one.
     fn root(&self) -> Result<Option<RootHash>, Self::Error>;
     /// The position of the newest version.
     fn seq(&self) -> Result<Seq, Self::Error>;

@@ -422,7 +422,7 @@ impl<'r, R: Repo> Staged<'r, R> {
 /// The root after `batch` on top of `repo`.
 pub fn root_after<R: Repo>(repo: &R, batch: &Batch) -> Result<Option<RootHash>, R::Error> {
     match batch.root {
-        Some(root) => Ok(Some(root)),
+        Some(root) => Ok(Some(root).filter(|root| *root != RootHash::empty())),
         None => repo.root(),
     }
 }

@@ -18,9 +18,11 @@ use crucible_store::server_repo::{
     History, Origin, REVISIONS_MAX, Revision, RevisionQuery, Scope, ServerRepo, derive_op,
 };
 use crucible_sync::replica::{
-    Displaced, FileRow, Placing, ReplicaBatch, ReplicaMeta, ReplicaStore,
+    Displaced, FileRow, FileStat, Placing, ReplicaBatch, ReplicaMeta, ReplicaStore,
 };
 use crucible_sync::repo::{Batch, Body, ConflictEvent, ConflictState, Repo, Seq};
+
+use crate::simulation::Plant;
 
 /// Why a [`MemoryStore`] refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +72,8 @@ pub struct MemoryStore {
     displaced: Arc<BTreeMap<String, Displaced>>,
     closed_unsent: Arc<BTreeSet<ConflictId>>,
     full: bool,
+    commits_left: Option<u32>,
+    plant: Option<Plant>,
 }
 
 /// What is known of one note; `seqs` rises and is never empty.
@@ -191,6 +195,84 @@ impl MemoryStore {
     /// Makes every commit fail until it is set back, as a full disk does.
     pub fn set_full(&mut self, full: bool) {
         self.full = full;
+    }
+
+    /// Makes every commit fail after this many more, until [`Self::set_space`].
+    pub fn set_full_after(&mut self, commits: u32) {
+        self.commits_left = Some(commits);
+    }
+
+    /// There is space again.
+    pub fn set_space(&mut self) {
+        self.full = false;
+        self.commits_left = None;
+    }
+
+    /// Whether commits fail, or will.
+    pub fn is_full(&self) -> bool {
+        self.full || self.commits_left.is_some()
+    }
+
+    /// Puts a bug in on purpose.
+    pub fn plant(&mut self, plant: Option<Plant>) {
+        self.plant = plant;
+    }
+
+    /// Lets blobs look as if they were here, or not any more.
+    pub(crate) fn pretend_blobs(&mut self, hashes: &[ContentHash], here: bool) {
+        let blobs = Arc::make_mut(&mut self.blobs);
+        for hash in hashes {
+            if here {
+                blobs.insert(*hash, Arc::default());
+            } else {
+                blobs.remove(hash);
+            }
+        }
+    }
+
+    /// The newest head in place of what the file was in step with, where that is planted.
+    fn row(&self, row: &FileRow) -> FileRow {
+        let mut row = row.clone();
+        if self.plant == Some(Plant::ParentNewestHead)
+            && let Some(note) = self.notes.get(&row.note)
+            && let [head] = note.heads.as_slice()
+            && self.versions[head].1.live().is_some()
+        {
+            row.version = *head;
+        }
+        row
+    }
+
+    fn break_as_planted(&mut self, batch: &ReplicaBatch, rounds: u64) {
+        match self.plant {
+            Some(Plant::BaseBeforeFile) => {
+                for intention in &batch.placing {
+                    let version = intention.version.map(|id| self.versions[&id].1.clone());
+                    let Some(live) = version.as_ref().and_then(|version| version.live()) else {
+                        continue;
+                    };
+                    self.set_file(&FileRow {
+                        disk_path: intention.disk_path.clone(),
+                        note: intention.note,
+                        version: intention.version.expect("it is live"),
+                        content: live.content,
+                        kind: live.kind,
+                        stat: FileStat::default(),
+                        seen_ns: 0,
+                    });
+                }
+            }
+            Some(Plant::UnsentForgotten) => {
+                if batch.meta.as_ref().is_some_and(|meta| meta.rounds > rounds) {
+                    self.unsent = Arc::default();
+                }
+            }
+            Some(Plant::TombstoneDropped) => {
+                let versions = self.versions.clone();
+                Arc::make_mut(&mut self.unsent).retain(|id| versions[id].1.live().is_some());
+            }
+            _ => {}
+        }
     }
 
     /// Keeps the bytes of a large asset.
@@ -513,7 +595,7 @@ impl Repo for MemoryStore {
     type Error = MemoryError;
 
     fn root(&self) -> Result<Option<RootHash>> {
-        Ok(self.root)
+        Ok(self.root.filter(|root| *root != RootHash::empty()))
     }
 
     fn seq(&self) -> Result<Seq> {
@@ -660,11 +742,11 @@ impl ReplicaStore for MemoryStore {
     }
 
     fn files(&self) -> Result<Vec<FileRow>> {
-        Ok(self.files.values().cloned().collect())
+        Ok(self.files.values().map(|row| self.row(row)).collect())
     }
 
     fn file_of(&self, note: &NoteId) -> Result<Option<FileRow>> {
-        Ok(self.file_of.get(note).map(|path| self.files[path].clone()))
+        Ok(self.file_of.get(note).map(|path| self.row(&self.files[path])))
     }
 
     fn unsent(&self) -> Result<Vec<VersionId>> {
@@ -690,8 +772,11 @@ impl ReplicaStore for MemoryStore {
     }
 
     fn commit(&mut self, batch: &ReplicaBatch) -> Result<()> {
-        if self.full {
-            return Err(MemoryError::Full);
+        match &mut self.commits_left {
+            Some(0) => return Err(MemoryError::Full),
+            Some(left) => *left -= 1,
+            None if self.full => return Err(MemoryError::Full),
+            None => {}
         }
         if self.meta.is_none() {
             return Err(MemoryError::NoReplica);
@@ -701,8 +786,12 @@ impl ReplicaStore for MemoryStore {
         for id in &batch.unsent {
             rule(after.version(id).is_some(), "an unsent version is known")?;
         }
+        let rounds = self.meta.as_ref().map_or(0, |meta| meta.rounds);
         self.apply(&batch.repo);
         self.apply_replica(batch);
+        if self.plant.is_some() {
+            self.break_as_planted(batch, rounds);
+        }
         Ok(())
     }
 }

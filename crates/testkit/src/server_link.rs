@@ -8,13 +8,14 @@ use crucible_core::hash::ContentHash;
 use crucible_core::id::{DeviceId, UserId, VaultId};
 use crucible_core::merkle::walk::{WalkAsk, WalkLimits, answer};
 use crucible_node::link::{BlobSink, Link, LinkError, OpenBlob, Traffic};
-use crucible_proto::message;
+use crucible_proto::message::{self, Answer};
 use crucible_store::server_repo::{Origin, ServerRepo};
 use crucible_sync::repo::Repo;
 use crucible_sync::serve::{Access, serve};
 use crucible_sync::staged::Tree;
 
 use crate::memory_store::MemoryStore;
+use crate::simulation::Plant;
 
 /// The state of a server.
 #[derive(Debug, Clone)]
@@ -26,12 +27,20 @@ pub struct Server {
     /// Its clock.
     pub now_ms: u64,
     partial: BTreeMap<ContentHash, Vec<u8>>,
+    plant: Option<Plant>,
+    batches: u64,
 }
 
 impl Server {
     /// With an empty vault.
     pub fn new(vault: VaultId, now_ms: u64) -> Self {
-        Self { vault, store: MemoryStore::server(), now_ms, partial: BTreeMap::new() }
+        let (store, partial) = (MemoryStore::server(), BTreeMap::new());
+        Self { vault, store, now_ms, partial, plant: None, batches: 0 }
+    }
+
+    /// Puts a bug in on purpose.
+    pub fn plant(&mut self, plant: Option<Plant>) {
+        self.plant = plant;
     }
 
     /// Answers a round's body.
@@ -39,10 +48,24 @@ impl Server {
     /// # Errors
     /// What a real server says with a status of 4xx or 5xx.
     pub fn round(&mut self, body: &[u8]) -> Result<Vec<u8>, LinkError> {
-        let round = message::parse(body).map_err(|error| refused("malformed", &error))?;
-        let served = serve(&self.store, self.vault, round, self.now_ms, Access::Write)
-            .map_err(|error| refused("refused", &error))?;
-        if !served.batch.is_empty() {
+        let round: message::Round =
+            message::parse(body).map_err(|error| refused("malformed", &error))?;
+        let ask = |store: &MemoryStore, round| {
+            serve(store, self.vault, round, self.now_ms, Access::Write)
+                .map_err(|error| refused("refused", &error))
+        };
+        let mut pretended = Vec::new();
+        let mut served = ask(&self.store, round.clone())?;
+        if self.plant == Some(Plant::HeadBeforeBlob)
+            && let Answer::Missing(hashes) = served.answer
+        {
+            self.store.pretend_blobs(&hashes, true);
+            served = ask(&self.store, round)?;
+            pretended = hashes;
+        }
+        let forgets = self.plant == Some(Plant::AnswerBeforeCommit);
+        self.batches += u64::from(!served.batch.is_empty());
+        if !served.batch.is_empty() && !(forgets && self.batches.is_multiple_of(5)) {
             let origin = Origin {
                 user: UserId::from_bytes([1; 16]),
                 device: DeviceId::from_bytes([1; 32]),
@@ -53,6 +76,7 @@ impl Server {
                 .commit_from(&served.batch, &origin)
                 .map_err(|error| refused("storage", &error))?;
         }
+        self.store.pretend_blobs(&pretended, false);
         Ok(message::body(&served.answer))
     }
 
@@ -125,6 +149,9 @@ impl Link for ServerLink {
 
     fn missing_blobs(&mut self, hashes: &[ContentHash]) -> Result<Vec<ContentHash>, LinkError> {
         let server = self.server();
+        if server.plant == Some(Plant::HeadBeforeBlob) {
+            return Ok(Vec::new());
+        }
         let missing = hashes.iter().filter(|hash| server.store.blob(hash).is_none());
         let missing: Vec<ContentHash> = missing.copied().collect();
         drop(server);

@@ -1,34 +1,41 @@
-//! A world from a seed: devices, users, a server, a network, clocks and disks; faults first, then
+//! A world from a seed: devices, people, a server, a network, clocks and disks; faults first, then
 //! healing, then quiet rounds; then every invariant is checked.
 //!
-//! Every user edit writes words nobody has written before, so that "nothing lost" and "nothing
-//! invented" can be asked word by word. A word may be gone only if a user who had it in front of
-//! them took it away.
+//! Every edit writes words nobody has written before, so that "nothing lost" and "nothing
+//! invented" can be asked word by word. A word may be gone only if somebody who had it in front of
+//! them took it away. In reading order: `people` is who edits, `net` the link of a round, this
+//! file the world and its faults, `check` what has to hold.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{ReplicaId, VaultId};
 use crucible_node::error::SyncError;
-use crucible_node::link::{BlobSink, Link, LinkError, OpenBlob, Traffic};
 use crucible_node::replica::{Options as RoundOptions, Replica, Settings, scan_here};
 use crucible_node::world::World;
-use crucible_sync::replica::{ReplicaMeta, ReplicaStore};
-use crucible_sync::repo::Repo;
+use crucible_proto::message::PolicyRule;
+use crucible_sync::replica::ReplicaMeta;
 
 use crate::dice::Dice;
-use crate::fake_fs::{Disk, FakeFs, Fault, Variant, is_crash};
+use crate::fake_fs::{FakeFs, Fault, Image, Variant, is_crash};
 use crate::memory_store::{MemoryError, MemoryStore};
 use crate::server_link::{Server, ServerLink};
 
+mod check;
+mod net;
+mod people;
+
+use net::Lossy;
+use people::{Editor, Ledger, locked, meddle, open_editor, save_editor, words};
+
 const VAULT: VaultId = VaultId::from_bytes([7; 16]);
 const START_MS: u64 = 1_700_000_000_000;
-const PATHS: [&str; 7] =
-    ["a.md", "b.md", "dir/a.md", "dir/c.md", "dir/sub/d.md", "other/a.md", "pic.bin"];
+const DEVICES_MAX: usize = 5;
 
 /// What a world is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a kind of fault")]
 pub struct Options {
     /// How many devices.
     pub devices: usize,
@@ -38,10 +45,30 @@ pub struct Options {
     pub crashes: bool,
     /// Requests and answers are lost, and come twice.
     pub network: bool,
-    /// Users edit between any two calls of the file system.
+    /// People edit between any two calls of the file system.
     pub meddling: bool,
     /// Clocks jump.
     pub clocks: bool,
+    /// Other devices' rounds fall between two requests of one round.
+    pub interleaved: bool,
+    /// The server goes back to an old backup.
+    pub server_backup: bool,
+    /// A device, or only its store, goes back to an old backup.
+    pub device_backup: bool,
+    /// A folder is copied with all of its state.
+    pub copies: bool,
+    /// Disks and stores are full at times.
+    pub full: bool,
+    /// Editors hold files open while they are replaced.
+    pub editors: bool,
+    /// Disks fold case.
+    pub folding: bool,
+    /// Overlapping edits are both kept.
+    pub both: bool,
+    /// Rounds ask before they delete most notes.
+    pub guard: bool,
+    /// A bug on purpose, which has to be found.
+    pub plant: Option<Plant>,
 }
 
 impl Options {
@@ -49,6 +76,7 @@ impl Options {
     pub fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x5eed);
         let steps_max = if dice.once_in(8) { 60 } else { 16 };
+        let backup = dice.below(8);
         Self {
             devices: 1 + dice.below(3),
             steps: 4 + dice.below(steps_max),
@@ -56,8 +84,92 @@ impl Options {
             network: !dice.once_in(3),
             meddling: !dice.once_in(3),
             clocks: dice.once_in(2),
+            interleaved: dice.once_in(3),
+            server_backup: backup == 0,
+            device_backup: backup == 1,
+            copies: dice.once_in(6),
+            full: dice.once_in(4),
+            editors: dice.once_in(3),
+            folding: dice.once_in(6),
+            both: dice.once_in(8),
+            guard: dice.once_in(4),
+            plant: None,
         }
     }
+
+    /// The same world with something less in it, for finding what a failure needs.
+    pub fn smaller(self) -> Vec<Self> {
+        let mut smaller = vec![
+            Self { crashes: false, ..self },
+            Self { network: false, ..self },
+            Self { meddling: false, ..self },
+            Self { clocks: false, ..self },
+            Self { interleaved: false, ..self },
+            Self { server_backup: false, ..self },
+            Self { device_backup: false, ..self },
+            Self { copies: false, ..self },
+            Self { full: false, ..self },
+            Self { editors: false, ..self },
+            Self { folding: false, ..self },
+            Self { both: false, ..self },
+            Self { guard: false, ..self },
+        ];
+        if self.devices > 1 {
+            smaller.push(Self { devices: self.devices - 1, ..self });
+        }
+        for steps in [self.steps / 2, self.steps.saturating_sub(1)] {
+            smaller.push(Self { steps, ..self });
+        }
+        smaller.retain(|options| *options != self);
+        smaller
+    }
+}
+
+/// Bugs on purpose, each outside the product; a simulator that misses one has rotted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// Syncing a file or a folder does nothing.
+    NoSync,
+    /// The displaced file is gone after an exchange: check, then rename.
+    Overwrite,
+    /// A rename to a name that is taken goes over it.
+    RenameOver,
+    /// Names of temporary files come again.
+    NamesTwice,
+    /// After a crash nobody looks into the undo folder.
+    UndoForgotten,
+    /// A device's store is not durable.
+    StoreNotDurable,
+    /// A file counts as placed when that is written down, before it is.
+    BaseBeforeFile,
+    /// What was unsent is forgotten by the next round.
+    UnsentForgotten,
+    /// An edit's parent is the newest head, not what the file was in step with.
+    ParentNewestHead,
+    /// The server answers, and then has not stored.
+    AnswerBeforeCommit,
+    /// The server takes versions before their blobs.
+    HeadBeforeBlob,
+    /// A device forgets deletions before it sends them.
+    TombstoneDropped,
+}
+
+impl Plant {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::NoSync,
+        Self::Overwrite,
+        Self::RenameOver,
+        Self::NamesTwice,
+        Self::UndoForgotten,
+        Self::StoreNotDurable,
+        Self::BaseBeforeFile,
+        Self::UnsentForgotten,
+        Self::ParentNewestHead,
+        Self::AnswerBeforeCommit,
+        Self::HeadBeforeBlob,
+        Self::TombstoneDropped,
+    ];
 }
 
 /// An invariant that did not hold.
@@ -76,7 +188,7 @@ pub struct Violation {
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "seed {}: {}\n{:?}", self.seed, self.what, self.options)?;
-        let skipped = self.trace.len().saturating_sub(80);
+        let skipped = self.trace.len().saturating_sub(120);
         for line in self.trace.iter().skip(skipped) {
             writeln!(f, "  {line}")?;
         }
@@ -84,142 +196,38 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// Runs a world; the hash of its trace.
+/// Runs a world; its trace.
 ///
 /// # Errors
 /// The first invariant that did not hold.
-pub fn run(seed: u64, options: Options) -> Result<u64, Box<Violation>> {
+pub fn run(seed: u64, options: Options) -> Result<Vec<String>, Box<Violation>> {
     let mut simulation = Simulation::new(seed, options);
     let result = simulation.live();
     let trace = std::mem::take(&mut locked(&simulation.ledger).trace);
     match result {
-        Ok(()) => Ok(hash_of(&trace)),
+        Ok(()) => Ok(trace),
         Err(what) => Err(Box::new(Violation { seed, options, what, trace })),
     }
 }
 
-fn hash_of(trace: &[String]) -> u64 {
-    let hash = ContentHash::of_blob(trace.join("\n").as_bytes());
-    u64::from_be_bytes(hash.as_bytes()[..8].try_into().expect("a hash is longer"))
-}
-
-/// What users did, shared with the hooks of the disks.
-#[derive(Debug, Default)]
-struct Ledger {
-    next_word: u64,
-    /// Words a user took away while looking at them.
-    taken_away: BTreeSet<String>,
-    written: BTreeSet<String>,
-    trace: Vec<String>,
-}
-
-impl Ledger {
-    fn say(&mut self, line: String) {
-        self.trace.push(line);
-    }
-
-    fn word(&mut self) -> String {
-        self.next_word += 1;
-        let word = format!("w{}x", self.next_word);
-        self.written.insert(word.clone());
-        word
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The words in a text that users wrote.
-fn words(text: &[u8]) -> Vec<String> {
-    String::from_utf8_lossy(text)
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| {
-            word.len() > 2
-                && word.starts_with('w')
-                && word.ends_with('x')
-                && word[1..word.len() - 1].bytes().all(|b| b.is_ascii_digit())
-        })
-        .map(ToOwned::to_owned)
-        .collect()
-}
-
-/// One thing a user does to what is visible now.
-fn meddle(disk: &mut Disk, dice: &mut Dice, ledger: &mut Ledger, who: usize) {
-    let visible = disk.visible();
-    let existing: Vec<String> = visible.keys().cloned().collect();
-    let some = |dice: &mut Dice| (!existing.is_empty()).then(|| dice.pick(&existing).clone());
-    match dice.below(10) {
-        0 | 1 => {
-            let path = (*dice.pick(&PATHS)).to_owned();
-            write(disk, dice, ledger, who, &path, visible.get(&path));
-        }
-        2..=6 => {
-            let path = some(dice).unwrap_or_else(|| (*dice.pick(&PATHS)).to_owned());
-            write(disk, dice, ledger, who, &path, visible.get(&path));
-        }
-        7 | 8 => {
-            let Some(from) = some(dice) else { return };
-            let to = (*dice.pick(&PATHS)).to_owned();
-            if let Some(over) = visible.get(&to).filter(|_| from != to) {
-                ledger.taken_away.extend(words(over));
-            }
-            if from != to && disk.user_rename(&from, &to).is_ok() {
-                ledger.say(format!("{who}: rename {from} -> {to}"));
+/// The smallest world found in which the same seed still fails.
+pub fn shrink(violation: Violation) -> Violation {
+    let mut smallest = violation;
+    'again: loop {
+        for options in smallest.options.smaller() {
+            if let Err(smaller) = run(smallest.seed, options) {
+                smallest = *smaller;
+                continue 'again;
             }
         }
-        _ => {
-            let Some(path) = some(dice) else { return };
-            if disk.user_remove(&path).is_ok() {
-                ledger.taken_away.extend(words(&visible[&path]));
-                ledger.say(format!("{who}: remove {path}"));
-            }
-        }
-    }
-}
-
-fn write(
-    disk: &mut Disk,
-    dice: &mut Dice,
-    ledger: &mut Ledger,
-    who: usize,
-    path: &str,
-    old: Option<&Vec<u8>>,
-) {
-    let text = String::from_utf8_lossy(old.map_or(&[][..], Vec::as_slice)).into_owned();
-    let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
-    let word = ledger.word();
-    if lines.is_empty() || dice.once_in(3) {
-        let at = dice.below(lines.len() + 1);
-        lines.insert(at, format!("line {word} here"));
-    } else if dice.once_in(6) {
-        let at = dice.below(lines.len());
-        ledger.taken_away.extend(words(lines[at].as_bytes()));
-        lines[at] = format!("other {word} line");
-    } else {
-        let at = dice.below(lines.len());
-        let mut parts: Vec<&str> = lines[at].split(' ').collect();
-        let place = dice.below(parts.len() + 1);
-        parts.insert(place, &word);
-        lines[at] = parts.join(" ");
-    }
-    let text = lines.join("\n") + "\n";
-    let done = if dice.once_in(2) {
-        disk.user_write(path, text.as_bytes())
-    } else {
-        disk.user_save_by_rename(path, text.as_bytes())
-    };
-    match done {
-        Ok(()) => ledger.say(format!("{who}: write {path} {text:?}")),
-        Err(_) => {
-            ledger.written.remove(&word);
-        }
+        return smallest;
     }
 }
 
 struct Clock {
     now_ms: u64,
     dice: Dice,
+    repeats: bool,
 }
 
 impl World for Clock {
@@ -228,118 +236,87 @@ impl World for Clock {
     }
     fn random(&mut self) -> [u8; 16] {
         let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.dice.next().to_be_bytes());
-        bytes[8..].copy_from_slice(&self.dice.next().to_be_bytes());
+        if !self.repeats {
+            bytes[..8].copy_from_slice(&self.dice.next().to_be_bytes());
+        }
+        bytes[8..].copy_from_slice(&(self.dice.next() % 4).to_be_bytes());
         bytes
     }
 }
 
+type Node = Replica<FakeFs, MemoryStore>;
+
 struct Device {
-    /// `None` only while a round runs on it.
-    replica: Option<Replica<FakeFs, MemoryStore>>,
+    replica: Node,
     fs: FakeFs,
     clock: Clock,
-}
-
-/// The link of one round, with its losses.
-struct Lossy<'s> {
-    inner: ServerLink,
-    dice: Dice,
-    on: bool,
-    ledger: &'s Mutex<Ledger>,
-}
-
-impl Lossy<'_> {
-    fn lost(&mut self, what: &str) -> Result<(), LinkError> {
-        if self.on && self.dice.once_in(8) {
-            locked(self.ledger).say(format!("{what} lost"));
-            return Err(LinkError::Unreachable {
-                place: "the server".to_owned(),
-                reason: "lost".to_owned(),
-            });
-        }
-        Ok(())
-    }
-}
-
-impl Link for Lossy<'_> {
-    fn round(&mut self, body: &[u8]) -> Result<Vec<u8>, LinkError> {
-        self.lost("request")?;
-        let answer = self.inner.round(body)?;
-        if self.on && self.dice.once_in(10) {
-            locked(self.ledger).say("request twice".to_owned());
-            self.inner.round(body)?;
-        }
-        self.lost("answer")?;
-        Ok(answer)
-    }
-    fn walk(&mut self, body: &[u8]) -> Result<Vec<u8>, LinkError> {
-        self.lost("walk")?;
-        self.inner.walk(body)
-    }
-    fn missing_blobs(&mut self, hashes: &[ContentHash]) -> Result<Vec<ContentHash>, LinkError> {
-        self.inner.missing_blobs(hashes)
-    }
-    fn put_blob(
-        &mut self,
-        hash: &ContentHash,
-        bytes: u64,
-        open: OpenBlob<'_>,
-    ) -> Result<(), LinkError> {
-        self.lost("blob")?;
-        self.inner.put_blob(hash, bytes, open)
-    }
-    fn get_blob(
-        &mut self,
-        hash: &ContentHash,
-        offset: u64,
-        sink: BlobSink<'_>,
-    ) -> Result<(), LinkError> {
-        self.lost("blob")?;
-        self.inner.get_blob(hash, offset, sink)
-    }
-    fn traffic(&self) -> Traffic {
-        self.inner.traffic()
-    }
+    editor: Option<Editor>,
+    backup: Option<(Image, MemoryStore)>,
 }
 
 struct Simulation {
     dice: Dice,
     options: Options,
-    devices: Vec<Device>,
+    /// `None` only while a round runs on it.
+    devices: Vec<Option<Device>>,
     link: ServerLink,
+    server_backup: Option<Server>,
     ledger: Arc<Mutex<Ledger>>,
     healing: bool,
+    /// What a round inside another one broke.
+    broken: Option<String>,
 }
 
 impl Simulation {
     fn new(seed: u64, options: Options) -> Self {
         let mut dice = Dice::new(seed);
         let link = ServerLink::new(Server::new(VAULT, START_MS));
-        let devices = (0..options.devices)
-            .map(|number| {
-                let fs = FakeFs::new(Variant::Linux);
-                fs.disk().user_make_dir(".crucible").expect("an empty disk has room");
-                let meta = ReplicaMeta {
-                    vault: VAULT,
-                    replica: ReplicaId::from_bytes([number as u8 + 1; 16]),
-                    counter: 0,
-                    acked_counter: 0,
-                    ticks: 0,
-                    clock_correction_ms: 0,
-                    common_root: None,
-                    pulled: None,
-                    conflicts_seen: 0,
-                    rounds: 0,
-                    names: 0,
-                    joined: false,
-                };
-                let replica = open(fs.clone(), MemoryStore::device(meta));
-                let clock = Clock { now_ms: START_MS, dice: dice.split() };
-                Device { replica: Some(replica), fs, clock }
-            })
-            .collect();
-        Self { dice, options, devices, link, ledger: Arc::default(), healing: false }
+        link.server().plant(options.plant);
+        let mut simulation = Self {
+            dice: dice.split(),
+            options,
+            devices: Vec::new(),
+            link,
+            server_backup: None,
+            ledger: Arc::default(),
+            healing: false,
+            broken: None,
+        };
+        for number in 0..options.devices {
+            let variants = [Variant::Windows, Variant::MacOs, Variant::Linux];
+            let variant = if options.folding { *dice.pick(&variants) } else { Variant::Linux };
+            let fs = FakeFs::new(variant);
+            fs.disk().user_make_dir(".crucible").expect("an empty disk has room");
+            let mut store = MemoryStore::device(first_meta(number));
+            store.plant(options.plant);
+            let device = simulation.device(fs, store);
+            simulation.devices.push(Some(device));
+        }
+        simulation
+    }
+
+    fn device(&mut self, fs: FakeFs, store: MemoryStore) -> Device {
+        fs.disk().plant(self.options.plant);
+        let replica = self.open(fs.clone(), store);
+        let now_ms = self.link.server().now_ms;
+        let repeats = self.options.plant == Some(Plant::NamesTwice);
+        let clock = Clock { now_ms, dice: self.dice.split(), repeats };
+        Device { replica, fs, clock, editor: None, backup: None }
+    }
+
+    fn open(&self, fs: FakeFs, store: MemoryStore) -> Node {
+        let rule = PolicyRule { glob: "**".to_owned(), keep_both: true };
+        let policies = if self.options.both { vec![rule] } else { Vec::new() };
+        let settings = Settings { policies, ..Settings::default() };
+        Replica::new(fs, store, settings, scan_here).expect("the policy is a glob")
+    }
+
+    fn at(&mut self, who: usize) -> &mut Device {
+        self.devices[who].as_mut().expect("no round runs on it now")
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Device> {
+        self.devices.iter().flatten()
     }
 
     fn say(&self, line: String) {
@@ -351,25 +328,91 @@ impl Simulation {
             let who = self.dice.below(self.devices.len());
             self.tick();
             match self.dice.below(5) {
-                0..=2 => {
-                    let mut dice = self.dice.split();
-                    let mut disk = self.devices[who].fs.disk();
-                    meddle(&mut disk, &mut dice, &mut locked(&self.ledger), who);
-                }
-                _ => self.round(who)?,
+                0..=2 => self.edit(who),
+                _ => self.round(who, 0)?,
             }
-            if self.options.clocks && self.dice.once_in(10) {
-                self.jump(who);
-            }
+            self.mishap(who);
         }
         self.heal()?;
         self.check()
     }
 
+    fn edit(&mut self, who: usize) {
+        let (mut dice, ledger) = (self.dice.split(), self.ledger.clone());
+        let fs = self.at(who).fs.clone();
+        meddle(&mut fs.disk(), &mut dice, &mut locked(&ledger), who);
+    }
+
+    fn mishap(&mut self, who: usize) {
+        if self.options.clocks && self.dice.once_in(10) {
+            self.jump(who);
+        }
+        if self.options.server_backup && self.dice.once_in(6) {
+            self.server_backup_or_restore();
+        }
+        if self.options.device_backup && self.dice.once_in(5) {
+            self.back_up_or_restore(who);
+        }
+        if self.options.copies && self.dice.once_in(10) && self.devices.len() < DEVICES_MAX {
+            let image = self.at(who).fs.disk().image();
+            let store = self.at(who).replica.store().clone();
+            let device = self.device(FakeFs::from_image(&image), store);
+            self.devices.push(Some(device));
+            self.say(format!("{who}: copied to {}", self.devices.len() - 1));
+        }
+        if self.options.editors && self.dice.once_in(3) {
+            let mut dice = self.dice.split();
+            let device = self.at(who);
+            let fs = device.fs.clone();
+            let editor = open_editor(&mut fs.disk(), &mut dice);
+            device.editor = editor;
+        }
+    }
+
+    fn server_backup_or_restore(&mut self) {
+        match self.server_backup.take() {
+            None => self.server_backup = Some(self.link.server().clone()),
+            Some(old) => {
+                let now_ms = self.link.server().now_ms;
+                *self.link.server() = old;
+                self.link.server().now_ms = now_ms;
+                self.options.server_backup = false;
+                self.say("the server is restored from a backup".to_owned());
+            }
+        }
+    }
+
+    fn back_up_or_restore(&mut self, who: usize) {
+        let only_store = self.dice.once_in(2);
+        let Some((image, mut store)) = self.at(who).backup.take() else {
+            let image = self.at(who).fs.disk().image();
+            let store = self.at(who).replica.store().clone();
+            self.at(who).backup = Some((image, store));
+            return;
+        };
+        store.plant(self.options.plant);
+        // What only this device had goes with it.
+        let before = self.at(who).fs.disk().everything();
+        let stored = check::words_of(self.at(who).replica.store());
+        let here: BTreeSet<String> = before.values().flat_map(|bytes| words(bytes)).collect();
+        let there = check::words_of(&self.link.server().store);
+        let gone = here.union(&stored).filter(|word| !there.contains(*word));
+        locked(&self.ledger).taken_away.extend(gone.cloned());
+        let fs = self.at(who).fs.clone();
+        if !only_store {
+            fs.disk().restore(&image);
+        }
+        let replica = self.open(fs, store);
+        let device = self.at(who);
+        device.replica = replica;
+        device.editor = None;
+        self.say(format!("{who}: restored from a backup, only the store: {only_store}"));
+    }
+
     fn tick(&mut self) {
         let by = self.dice.below(5_000) as u64;
         self.link.server().now_ms += by;
-        for device in &mut self.devices {
+        for device in self.devices.iter_mut().flatten() {
             device.clock.now_ms += by;
         }
     }
@@ -378,46 +421,75 @@ impl Simulation {
         const BY_MS: [i64; 6] =
             [60_000, -60_000, 3_600_000, -3_600_000, 31_536_000_000, -31_536_000_000];
         let by = *self.dice.pick(&BY_MS);
-        let clock = &mut self.devices[who].clock;
+        let clock = &mut self.at(who).clock;
         clock.now_ms = clock.now_ms.saturating_add_signed(by);
         self.say(format!("{who}: clock jumps by {by} ms"));
     }
 
-    fn round(&mut self, who: usize) -> Result<(), String> {
-        let faulty = !self.healing;
-        let mut lossy = Lossy {
-            inner: self.link.another(),
-            dice: self.dice.split(),
-            on: faulty && self.options.network,
-            ledger: &self.ledger,
-        };
-        let device = &mut self.devices[who];
-        if faulty && self.options.meddling {
+    /// Sets up what goes wrong in the round about to begin.
+    fn prepare(&mut self, who: usize, device: &mut Device) {
+        let editor = device.editor.take();
+        if self.options.meddling || editor.is_some() {
             let (mut dice, ledger) = (self.dice.split(), self.ledger.clone());
             let rate = 5 + self.dice.below(200) as u64;
+            let meddling = self.options.meddling;
+            let mut editor = editor;
             device.fs.disk().set_hook(move |disk, _| {
-                if dice.once_in(rate) {
-                    meddle(disk, &mut dice, &mut locked(&ledger), who);
+                if !dice.once_in(rate) {
+                    return;
+                }
+                match editor.take() {
+                    Some(editor) => save_editor(disk, &mut dice, &mut locked(&ledger), editor),
+                    None if meddling => meddle(disk, &mut dice, &mut locked(&ledger), who),
+                    None => {}
                 }
             });
         }
-        if faulty && self.options.crashes && self.dice.once_in(3) {
-            let mut disk = device.fs.disk();
+        let mut disk = device.fs.disk();
+        if self.options.crashes && self.dice.once_in(3) {
             let at = disk.calls() + 1 + self.dice.below(120) as u64;
             let fault = if self.dice.once_in(2) { Fault::CrashBefore } else { Fault::CrashAfter };
             disk.fault_at(at, fault);
         }
-        let before = device.fs.disk().visible();
-        locked(&self.ledger).say(format!("{who}: round"));
-        let replica = device.replica.as_mut().expect("no round runs inside a round");
-        let options = RoundOptions { allow_mass_delete: true, restore_missing: false };
-        let result = replica.sync(&mut lossy, &mut device.clock, options, &mut |_| {});
-        {
+        if self.options.full && self.dice.once_in(3) {
+            disk.space_left = Some(self.dice.below(300) as u64);
+        }
+        drop(disk);
+        if self.options.full && self.dice.once_in(4) {
+            let after = self.dice.below(8) as u32;
+            self.reopen(device, |store| store.set_full_after(after));
+        }
+    }
+
+    /// Another process opens the folder.
+    fn reopen(&self, device: &mut Device, change: impl FnOnce(&mut MemoryStore)) {
+        let mut store = device.replica.store().clone();
+        change(&mut store);
+        device.replica = self.open(device.fs.clone(), store);
+    }
+
+    fn round(&mut self, who: usize, depth: u32) -> Result<(), String> {
+        let Some(mut device) = self.devices[who].take() else { return Ok(()) };
+        let faulty = !self.healing;
+        if faulty {
+            self.prepare(who, &mut device);
+        }
+        let visible = device.fs.disk().visible();
+        let before = device.replica.store().clone();
+        self.say(format!("{who}: round"));
+        let began = locked(&self.ledger).trace.len();
+        let options = RoundOptions {
+            allow_mass_delete: !(faulty && self.options.guard),
+            restore_missing: false,
+        };
+        let mut lossy = Lossy::new(self, faulty, depth);
+        let result = device.replica.sync(&mut lossy, &mut device.clock, options, &mut |_| {});
+        let is_full = {
             let mut disk = device.fs.disk();
             disk.clear_hook();
             disk.clear_faults();
-        }
-        let crashed = device.fs.disk().is_crashed();
+            disk.space_left.take().is_some() || device.replica.store().is_full()
+        };
         match &result {
             Ok(report) => {
                 let (pushed, pulled, merged) = (report.pushed, report.pulled, report.merged);
@@ -425,136 +497,90 @@ impl Simulation {
             }
             Err(error) => self.say(format!("{who}: {error}")),
         }
+        let crashed = device.fs.disk().is_crashed();
         if crashed {
-            self.reboot(who);
-            return Ok(());
+            self.reboot(who, &mut device, before);
+        } else if is_full || self.dice.once_in(4) {
+            self.reopen(&mut device, MemoryStore::set_space);
         }
+        self.devices[who] = Some(device);
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
+        }
+        // Somebody else did something meanwhile.
+        let mild = faulty && (locked(&self.ledger).trace.len() > began + 1 || is_full);
         match result {
-            Ok(_) if self.healing => self.check_stored(who, &before),
+            _ if crashed => Ok(()),
+            Ok(_) if self.healing => self.check_stored(who, &visible),
             Ok(_) => Ok(()),
             Err(SyncError::Link(_)) if faulty => Ok(()),
-            Err(SyncError::NotConverged { .. }) if faulty && self.options.meddling => Ok(()),
+            Err(SyncError::Guard { .. }) if faulty => Ok(()),
+            Err(SyncError::NotConverged { .. } | SyncError::ChangedMeanwhile { .. }) if mild => {
+                Ok(())
+            }
+            Err(_) if is_full && faulty => Ok(()),
             Err(error) if is_crash(&error) => Ok(()),
             Err(error) => Err(format!("a round of device {who} failed: {error}")),
         }
     }
 
-    fn reboot(&mut self, who: usize) {
+    fn reboot(&mut self, who: usize, device: &mut Device, before: MemoryStore) {
         let seed = self.dice.next();
-        let device = &mut self.devices[who];
-        let (fs, store) = device.replica.take().expect("no round runs now").into_parts();
-        fs.reboot(seed);
-        device.replica = Some(open(fs, store));
-        self.say(format!("{who}: crashed and came up again"));
-    }
-
-    /// Everything that was in the folder is stored on the server.
-    fn check_stored(&self, who: usize, before: &BTreeMap<String, Vec<u8>>) -> Result<(), String> {
-        let server = self.link.server();
-        for (path, bytes) in before {
-            let naming = path.ends_with(".md");
-            let hash = match std::str::from_utf8(bytes) {
-                Ok(text) if naming => ContentHash::of_text(text),
-                _ => ContentHash::of_blob(bytes),
-            };
-            let stored = server.store.has_content(&hash).map_err(|error| error.to_string())?;
-            if !stored {
-                return Err(format!("{path} of device {who} is not stored after an ok round"));
-            }
+        device.fs.reboot(seed);
+        if self.options.plant == Some(Plant::UndoForgotten) {
+            let mut disk = device.fs.disk();
+            // A folder that is not there holds nothing to forget.
+            let _ = disk.user_remove_all(".crucible/undo");
         }
-        Ok(())
+        let durable = self.options.plant != Some(Plant::StoreNotDurable);
+        self.reopen(device, |store| {
+            if !durable {
+                *store = before;
+            }
+            store.set_space();
+        });
+        self.say(format!("{who}: crashed and came up again"));
     }
 
     fn heal(&mut self) -> Result<(), String> {
         self.healing = true;
         self.say("healing".to_owned());
         let now_ms = self.link.server().now_ms;
-        for device in &mut self.devices {
+        for device in self.devices.iter_mut().flatten() {
             device.clock.now_ms = now_ms;
+            device.editor = None;
         }
         for _ in 0..3 {
             for who in 0..self.devices.len() {
                 self.tick();
-                self.round(who)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn check(&mut self) -> Result<(), String> {
-        let root = self.link.server().store.root().map_err(|error| error.to_string())?;
-        let first = self.devices[0].fs.disk().visible();
-        for (who, device) in self.devices.iter().enumerate() {
-            let store = device.replica.as_ref().expect("no round runs now").store();
-            let own = store.root().map_err(|error| error.to_string())?;
-            if own != root {
-                return Err(format!("device {who} has another root than the server"));
-            }
-            let visible = device.fs.disk().visible();
-            if visible != first {
-                return Err(format!("device {who} differs from device 0: {visible:?} {first:?}"));
-            }
-            let waiting = store.unsent().map_err(|error| error.to_string())?.len();
-            if waiting > 0 {
-                return Err(format!("device {who} still has {waiting} unsent versions"));
-            }
-        }
-        self.check_words(&first)?;
-        self.check_stable()
-    }
-
-    fn check_words(&self, files: &BTreeMap<String, Vec<u8>>) -> Result<(), String> {
-        let ledger = locked(&self.ledger);
-        let mut there = BTreeSet::new();
-        for (path, bytes) in files {
-            for word in words(bytes) {
-                if !ledger.written.contains(&word) {
-                    return Err(format!("{word} in {path} was never written"));
-                }
-                there.insert(word);
-            }
-        }
-        let server = self.link.server();
-        let open = server.store.open_conflicts(usize::MAX).map_err(|error| error.to_string())?;
-        for conflict in open {
-            there.extend(words(format!("{:?}", conflict.clash).as_bytes()));
-            for id in [conflict.winner, conflict.loser] {
-                let version = server.store.version(&id).map_err(|error| error.to_string())?;
-                let content = version.and_then(|v| v.live().map(|live| live.content));
-                if let Some(content) = content {
-                    let bytes = server.store.content(&content).map_err(|e| e.to_string())?;
-                    there.extend(words(&bytes.unwrap_or_default()));
-                }
-            }
-        }
-        for word in &ledger.written {
-            if !there.contains(word) && !ledger.taken_away.contains(word) {
-                return Err(format!("{word} is lost: {files:?}"));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_stable(&mut self) -> Result<(), String> {
-        for who in 0..self.devices.len() {
-            let device = &mut self.devices[who];
-            let mut link = self.link.another();
-            let replica = device.replica.as_mut().expect("no round runs now");
-            let before = device.fs.disk().visible();
-            let report = replica
-                .sync(&mut link, &mut device.clock, RoundOptions::default(), &mut |_| {})
-                .map_err(|error| format!("a quiet round failed: {error}"))?;
-            let moved = (report.pushed, report.pulled, report.merged, report.traffic.requests);
-            if moved != (0, 0, 0, 1) || before != device.fs.disk().visible() {
-                return Err(format!("a quiet round of device {who} is not quiet: {moved:?}"));
+                self.round(who, 0)?;
             }
         }
         Ok(())
     }
 }
 
-fn open(fs: FakeFs, store: MemoryStore) -> Replica<FakeFs, MemoryStore> {
-    Replica::new(fs, store, Settings::default(), scan_here).expect("no policies, no bad globs")
+fn first_meta(number: usize) -> ReplicaMeta {
+    ReplicaMeta {
+        vault: VAULT,
+        replica: ReplicaId::from_bytes([number as u8 + 1; 16]),
+        counter: 0,
+        acked_counter: 0,
+        ticks: 0,
+        clock_correction_ms: 0,
+        common_root: None,
+        pulled: None,
+        conflicts_seen: 0,
+        rounds: 0,
+        names: 0,
+        joined: false,
+    }
+}
+
+/// A trace in short.
+pub fn hash_of(trace: &[String]) -> u64 {
+    let hash = ContentHash::of_blob(trace.join("\n").as_bytes());
+    u64::from_be_bytes(hash.as_bytes()[..8].try_into().expect("a hash is longer"))
 }
 
 /// What a simulated store says.

@@ -16,6 +16,7 @@ use crucible_vault::fs::{
 use unicode_normalization::UnicodeNormalization;
 
 use super::{Call, Crashed, Fault, Op};
+use crate::simulation::Plant;
 
 /// Changes of names kept back at most; a kernel writes them after seconds, too.
 const PENDING_MAX: usize = 512;
@@ -99,6 +100,7 @@ pub struct Disk {
     pub reuses_inodes: bool,
     /// Whether `sync_file`, `sync_dir` and `sync_all` do nothing: a disk that lies.
     pub ignores_sync: bool,
+    plant: Option<Plant>,
     pub(super) handles: Vec<Option<Index>>,
     variant: Variant,
     inodes: Vec<Inode>,
@@ -138,6 +140,7 @@ impl Disk {
             space_left: None,
             reuses_inodes: true,
             ignores_sync: false,
+            plant: None,
             handles: Vec::new(),
             variant: image.variant,
             inodes: image.inodes.clone(),
@@ -170,6 +173,12 @@ impl Disk {
         self.dirty.clear();
         self.free_numbers.clear();
         self.handles.clear();
+    }
+
+    /// Puts a bug in on purpose.
+    pub fn plant(&mut self, plant: Option<Plant>) {
+        self.plant = plant;
+        self.ignores_sync = plant == Some(Plant::NoSync);
     }
 
     /// Sets who is called before every call of the file system.
@@ -483,7 +492,7 @@ impl Disk {
             Change { dir: one_dir, key: one_key, before: Some(first), after: new_first },
             Change { dir: other_dir, key: other_key, before: Some(second), after: new_second },
         ]);
-        Ok(())
+        if self.plant == Some(Plant::Overwrite) { self.remove_file(one) } else { Ok(()) }
     }
 
     pub(super) fn rename_new(&mut self, from: &str, to: &str) -> io::Result<()> {
@@ -491,6 +500,9 @@ impl Disk {
         let child = self.child(from_dir, &from_key).ok_or(ErrorKind::NotFound)?.clone();
         let (to_dir, to_key, _) = self.place_of(to)?;
         if self.child(to_dir, &to_key).is_some() {
+            if self.plant == Some(Plant::RenameOver) {
+                return self.rename_over(from, to);
+            }
             return Err(ErrorKind::AlreadyExists.into());
         }
         self.same_device(child.inode, to_dir)?;

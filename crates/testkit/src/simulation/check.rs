@@ -1,0 +1,175 @@
+//! What has to hold once the world is quiet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crucible_core::hash::ContentHash;
+use crucible_node::replica::Options as RoundOptions;
+use crucible_sync::replica::ReplicaStore;
+use crucible_sync::repo::Repo;
+
+use super::Simulation;
+use super::people::{locked, shown, words};
+use crate::memory_store::MemoryStore;
+
+/// The words in all texts of a store.
+pub(super) fn words_of(store: &MemoryStore) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for hash in store.all_contents() {
+        found.extend(words(&bytes_of(store, hash)));
+    }
+    found
+}
+
+fn bytes_of(store: &MemoryStore, hash: &ContentHash) -> Vec<u8> {
+    let inline = store.content(hash).ok().flatten();
+    inline.or_else(|| store.blob(hash)).map(|bytes| bytes.to_vec()).unwrap_or_default()
+}
+
+impl Simulation {
+    /// Everything that was in the folder is stored on the server.
+    pub(super) fn check_stored(
+        &self,
+        who: usize,
+        before: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<(), String> {
+        let server = self.link.server();
+        for (path, bytes) in before {
+            let hash = match std::str::from_utf8(bytes) {
+                Ok(text) if path.ends_with(".md") => ContentHash::of_text(text),
+                _ => ContentHash::of_blob(bytes),
+            };
+            let stored = server.store.has_content(&hash).map_err(|error| error.to_string())?;
+            if !stored {
+                return Err(format!("{path} of device {who} is not stored after an ok round"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check(&mut self) -> Result<(), String> {
+        let root = self.link.server().store.root().map_err(|error| error.to_string())?;
+        let first = self.at(0).fs.disk().visible();
+        for (who, device) in self.all().enumerate() {
+            let store = device.replica.store();
+            let own = store.root().map_err(|error| error.to_string())?;
+            if own != root {
+                return Err(format!("device {who} has another root than the server"));
+            }
+            let visible = device.fs.disk().visible();
+            let same = if self.options.folding {
+                // Names that are one on a disk stand under other names there.
+                let texts = |files: &BTreeMap<String, Vec<u8>>| {
+                    let mut texts: Vec<Vec<u8>> = files.values().cloned().collect();
+                    texts.sort_unstable();
+                    texts
+                };
+                texts(&visible) == texts(&first)
+            } else {
+                visible == first
+            };
+            if !same {
+                let (here, there) = (shown(&visible), shown(&first));
+                return Err(format!("device {who} differs from device 0: {here}\n  and{there}"));
+            }
+            let waiting = store.unsent().map_err(|error| error.to_string())?.len();
+            if waiting > 0 {
+                return Err(format!("device {who} still has {waiting} unsent versions"));
+            }
+        }
+        self.check_words(&first)?;
+        self.check_stable()
+    }
+
+    fn check_words(&self, files: &BTreeMap<String, Vec<u8>>) -> Result<(), String> {
+        let ledger = locked(&self.ledger);
+        let mut there = BTreeSet::new();
+        for (path, bytes) in files {
+            for word in words(bytes) {
+                if !ledger.written.contains(&word) {
+                    return Err(format!("{word} in {path} was never written"));
+                }
+                there.insert(word);
+            }
+        }
+        let server = self.link.server();
+        set_aside(&server.store, &mut there)?;
+        for device in self.all() {
+            // After a restore of the server only devices know what its conflicts were.
+            set_aside(device.replica.store(), &mut there)?;
+            for (path, bytes) in device.fs.disk().everything() {
+                if path.starts_with(".crucible/trash/") && self.options.editors {
+                    there.extend(words(&bytes));
+                }
+            }
+        }
+        for word in &ledger.written {
+            if !there.contains(word) && !ledger.taken_away.contains(word) {
+                let history = history_of(&server.store, word);
+                return Err(format!("{word} is lost: {}\n{history}", shown(files)));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_stable(&mut self) -> Result<(), String> {
+        for who in 0..self.devices.len() {
+            let mut link = self.link.another();
+            let device = self.at(who);
+            let before = device.fs.disk().visible();
+            let options = RoundOptions::default();
+            let report = device
+                .replica
+                .sync(&mut link, &mut device.clock, options, &mut |_| {})
+                .map_err(|error| format!("a quiet round failed: {error}"))?;
+            let moved = (report.pushed, report.pulled, report.merged, report.traffic.requests);
+            if moved != (0, 0, 0, 1) || before != device.fs.disk().visible() {
+                return Err(format!("a quiet round of device {who} is not quiet: {moved:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The words that open conflicts hold.
+fn set_aside(store: &MemoryStore, there: &mut BTreeSet<String>) -> Result<(), String> {
+    let open = store.open_conflicts(usize::MAX).map_err(|error| error.to_string())?;
+    for conflict in open {
+        there.extend(words(format!("{:?}", conflict.clash).as_bytes()));
+        for id in [conflict.winner, conflict.loser] {
+            let version = store.version(&id).map_err(|error| error.to_string())?;
+            if let Some(content) = version.and_then(|v| v.live().map(|live| live.content)) {
+                there.extend(words(&bytes_of(store, &content)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every version of the notes that ever held a word, for people who look for it.
+fn history_of(store: &MemoryStore, word: &str) -> String {
+    let holds = |content: &ContentHash| words(&bytes_of(store, content)).iter().any(|w| w == word);
+    let notes: BTreeSet<_> = store
+        .all_versions()
+        .filter(|(_, _, version)| version.live().is_some_and(|live| holds(&live.content)))
+        .map(|(_, _, version)| version.note)
+        .collect();
+    let mut lines = Vec::new();
+    for (seq, id, version) in store.all_versions().filter(|(_, _, v)| notes.contains(&v.note)) {
+        let short =
+            |id: &dyn std::fmt::Display| format!("{id}").chars().take(6).collect::<String>();
+        let parents: Vec<String> = version.parents.iter().map(|id| short(id)).collect();
+        let state = version.live().map_or("deleted".to_owned(), |live| {
+            let bytes = bytes_of(store, &live.content);
+            let mark = if holds(&live.content) { "HAS IT" } else { "" };
+            let text = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
+            format!("{} {text:?} {mark}", live.path)
+        });
+        let (note, author) = (short(&version.note), &version.author);
+        lines.push(format!(
+            "  {} note {note} {} <- {parents:?} {author:?} {state}",
+            seq.0,
+            short(&id)
+        ));
+    }
+    lines.join("\n")
+}
