@@ -21,9 +21,9 @@ const NEXTEST_VERSION: &str = "0.9.143";
 /// What `cargo xtask ci` can be told.
 #[derive(Parser)]
 pub struct Args {
-    /// How long the simulation runs.
-    #[arg(long, default_value_t = 60)]
-    sim_seconds: u64,
+    /// How many simulated worlds are run, from the first seed on: about a minute's worth.
+    #[arg(long, default_value_t = 8_000)]
+    sim_seeds: u64,
     /// Recorded merges (JSON lines) to score as well; skipped when none are named.
     #[arg(long, value_name = "FILE")]
     merges: Option<PathBuf>,
@@ -75,7 +75,7 @@ pub fn deps() -> Result<()> {
 }
 
 fn steps(args: &Args) -> Vec<Step> {
-    let seconds = args.sim_seconds;
+    let seeds = args.sim_seeds;
     let merges = args.merges.clone();
     vec![
         step("programs", programs),
@@ -87,7 +87,7 @@ fn steps(args: &Args) -> Vec<Step> {
         step("tests", tests),
         step("doc tests", || cargo(&["test", "--doc", "--workspace", "--locked"])),
         step("documentation", documentation),
-        step("simulation", move || simulation(seconds)),
+        step("simulation", move || simulation(seeds)),
         step("merges", move || score(merges.as_ref())),
         step("cargo deny", deny),
     ]
@@ -125,13 +125,13 @@ fn documentation() -> Result<Outcome> {
     outcome(&mut command)
 }
 
-fn simulation(seconds: u64) -> Result<Outcome> {
+fn simulation(seeds: u64) -> Result<Outcome> {
     let package = "crucible-testkit";
     let known = metadata(Depth::Ours)?.packages.into_iter().find(|found| found.name == package);
     if known.is_none_or(|_| !root().join("crates/testkit/src/bin/sim.rs").exists()) {
         return Ok(Outcome::Skipped("there is no simulator yet".to_owned()));
     }
-    let seconds = seconds.to_string();
+    let seeds = format!("0..{seeds}");
     cargo(&[
         "run",
         "--release",
@@ -141,8 +141,8 @@ fn simulation(seconds: u64) -> Result<Outcome> {
         "--bin",
         "sim",
         "--",
-        "--seconds",
-        &seconds,
+        "--seeds",
+        &seeds,
     ])
 }
 
