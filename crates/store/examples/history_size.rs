@@ -65,6 +65,10 @@ fn main() -> Outcome<()> {
     }
     writeln!(out, "edits: {:.3} ms a commit", spent.commit_ms / f64::from(edits.max(1)))?;
     let ours = settled_bytes(&mut vault, &vaults, work.path())?;
+    let swept_ms = cpu_ms()?;
+    vault.gc(u64::MAX)?;
+    writeln!(out, "gc: {:.0} ms", cpu_ms()? - swept_ms)?;
+    let collected = settled_bytes(&mut vault, &vaults, work.path())?;
     let findings = vault.check()?.findings;
     writeln!(out, "check: {} findings", findings.len())?;
     let (pack, index) = git.finish()?;
@@ -72,8 +76,10 @@ fn main() -> Outcome<()> {
     writeln!(out, "ours: {ours} bytes, {base} of them before the edits")?;
     writeln!(out, "  {:.0} bytes an edit", ratio(ours - base, u64::from(edits.max(1))))?;
     writeln!(out, "git: pack {pack}, index {index} bytes")?;
+    write!(out, "{}", by_table(&vaults)?)?;
     writeln!(out, "ours / git's pack: {:.3}", ratio(ours, pack))?;
     writeln!(out, "ours / git's pack and index: {:.3}", ratio(ours, pack + index))?;
+    writeln!(out, "ours after gc / git's pack: {:.3}", ratio(collected, pack))?;
     Ok(())
 }
 
@@ -249,6 +255,25 @@ fn settled_bytes(vault: &mut ServerVault, vaults: &ServerVaults, other: &Path) -
     let size = fs::metadata(vaults.folder(&VAULT).join("vault.db"))?.len();
     *vault = vaults.open(&VAULT)?.ok_or("the vault is gone")?;
     Ok(size)
+}
+
+/// What each table and index takes: pages, and bytes used in them.
+fn by_table(vaults: &ServerVaults) -> Outcome<String> {
+    let conn = rusqlite::Connection::open(vaults.folder(&VAULT).join("vault.db"))?;
+    let mut select = conn.prepare(
+        "SELECT name, sum(pgsize), sum(payload), sum(ncell) FROM dbstat
+         GROUP BY name ORDER BY 2 DESC LIMIT 20",
+    )?;
+    let mut rows = select.query([])?;
+    let mut table = String::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let (pages, payload, cells): (i64, i64, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        writeln!(table, "  {name:20} {pages:>10} bytes, {payload:>10} used, {cells:>8} rows")?;
+    }
+    let free: i64 = conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    writeln!(table, "  free pages: {free}")?;
+    Ok(table)
 }
 
 /// What SQLite needs at the least: one table, one row a note, one transaction.

@@ -324,7 +324,8 @@ pub(crate) fn recode(
 }
 
 pub(crate) fn write_pack(conn: &Connection, pack: &Pack) -> Result<i64, Fault> {
-    let mut insert = conn.prepare_cached("INSERT INTO packs (bytes, frame) VALUES (?1, ?2)")?;
+    let mut insert =
+        conn.prepare_cached("INSERT INTO packs (bytes, tight, frame) VALUES (?1, 0, ?2)")?;
     Ok(insert.insert((pack.raw_bytes, &pack.frame))?)
 }
 

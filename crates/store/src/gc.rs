@@ -11,7 +11,7 @@ use crucible_core::id::{NodeHash, RootHash};
 use crucible_core::merkle::node::{Entry, Node};
 use crucible_proto::zip;
 use crucible_sync::repo::{Pack, Repo};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use crate::contents::{self, Content, Decoded, Form};
 use crate::error::{Fault, StoreError};
@@ -45,12 +45,20 @@ pub struct Swept {
 pub const BLOB_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 
 impl ServerVault {
-    /// Throws away what nothing refers to.
+    /// Throws away what nothing refers to, compresses packs anew that are still as they
+    /// travelled, and writes the database anew without gaps. Needs as much room again as the
+    /// database has, and keeps other writers waiting meanwhile.
     ///
     /// # Errors
-    /// [`StoreError`]; the database is then as it was, and some blobs may be gone already.
+    /// [`StoreError`]; the database then holds what it held, and some blobs may be gone already.
     pub fn gc(&mut self, now_ms: u64) -> Result<Swept, StoreError> {
-        self.db.gc(now_ms)
+        let swept = self.db.gc(now_ms)?;
+        while self.db.write(tighten_one)? {}
+        self.db.read(|conn, _| {
+            conn.execute_batch("VACUUM")?;
+            Ok(conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+        })?;
+        Ok(swept)
     }
 }
 
@@ -174,6 +182,22 @@ fn sweep_packs(conn: &Connection, swept: &mut Swept) -> Result<(), Fault> {
         swept.packs += 1;
     }
     Ok(())
+}
+
+/// Compresses one pack anew; `false` when all are done. What it holds stays where it is.
+fn tighten_one(conn: &Transaction<'_>) -> Result<bool, Fault> {
+    let mut select =
+        conn.prepare_cached("SELECT k, bytes, frame FROM packs WHERE tight = 0 LIMIT 1")?;
+    let row = |row: &Row<'_>| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)? as usize, row.get::<_, Vec<u8>>(2)?))
+    };
+    let Some((k, bytes, frame)) = select.query_row([], row).optional()? else { return Ok(false) };
+    let raw = zip::unzip(&frame, bytes).map_err(|_| Fault::Damaged("frames decode"))?;
+    let tight = zip::zip_tight(&raw);
+    let smaller = if tight.len() < frame.len() { tight } else { frame };
+    let mut update = conn.prepare_cached("UPDATE packs SET tight = 1, frame = ?2 WHERE k = ?1")?;
+    update.execute((k, smaller))?;
+    Ok(true)
 }
 
 fn rewrite_pack(conn: &Connection, pack: i64) -> Result<(), Fault> {

@@ -3,7 +3,7 @@
 //! Invariant: a page costs its own size, whatever the history's; what a revision did is derived
 //! from its parents, never stored.
 
-use crucible_core::id::{DeviceId, NoteId, UserId, VersionId};
+use crucible_core::id::{DeviceId, NoteId, UserId, VaultId, VersionId};
 use crucible_core::vault_path::VaultPath;
 use crucible_sync::repo::Seq;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -64,11 +64,16 @@ impl History for VaultDb {
     }
 }
 
+/// The notes that ever had a name: those with a row that says so, and the one born there.
 fn notes_with_name(conn: &Connection, path: &VaultPath) -> Result<Vec<i64>, Fault> {
-    let Some(path) = interned::find_path(conn, path)? else { return Ok(Vec::new()) };
+    let Some(k) = interned::find_path(conn, path)? else { return Ok(Vec::new()) };
     let mut select = conn.prepare_cached("SELECT note FROM names WHERE path = ?1")?;
-    let notes = select.query_map([path], |row| row.get(0))?;
-    Ok(notes.collect::<Result<_, _>>()?)
+    let notes = select.query_map([k], |row| row.get(0))?;
+    let mut notes: Vec<i64> = notes.collect::<Result<_, _>>()?;
+    let vault = conn.query_row("SELECT id FROM vault", [], |row| row.get(0))?;
+    let born = NoteId::derive(&VaultId::from_bytes(vault), path, 0);
+    notes.extend(note_k(conn, &born)?);
+    Ok(notes)
 }
 
 fn page(

@@ -67,15 +67,30 @@ impl Names {
 
 /// The integer of a path, `None` when it was never used.
 pub(crate) fn find_path(conn: &Connection, path: &VaultPath) -> Result<Option<i64>, Fault> {
-    let mut find = conn.prepare_cached("SELECT k FROM paths WHERE folder = ?1 AND name = ?2")?;
     let mut at = TOP;
     for name in path.components() {
-        match find.query_row((at, name), |row| row.get(0)).optional()? {
+        match find_name(conn, at, name)? {
             Some(k) => at = k,
             None => return Ok(None),
         }
     }
     Ok(Some(at))
+}
+
+fn find_name(conn: &Connection, folder: i64, name: &str) -> Result<Option<i64>, Fault> {
+    let mut find =
+        conn.prepare_cached("SELECT k FROM paths WHERE mark = ?1 AND folder = ?2 AND name = ?3")?;
+    Ok(find.query_row((mark(folder, name), folder, name), |row| row.get(0)).optional()?)
+}
+
+/// What an index holds of a name: 31 bits of a hash (FNV-1a) tell apart almost all names of a
+/// vault, in a quarter of the room the names would take.
+fn mark(folder: i64, name: &str) -> i64 {
+    let bytes = folder.to_le_bytes().into_iter().chain(name.bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash >> 33) as i64
 }
 
 /// Gives integers to new values, within one transaction.
@@ -143,15 +158,13 @@ impl<'c> Interner<'c> {
     }
 
     fn name(&self, folder: i64, name: &str) -> Result<i64, Fault> {
+        if let Some(k) = find_name(self.conn, folder, name)? {
+            return Ok(k);
+        }
         let mut insert = self
             .conn
-            .prepare_cached("INSERT OR IGNORE INTO paths (folder, name) VALUES (?1, ?2)")?;
-        if insert.execute((folder, name))? == 1 {
-            return Ok(self.conn.last_insert_rowid());
-        }
-        let mut find =
-            self.conn.prepare_cached("SELECT k FROM paths WHERE folder = ?1 AND name = ?2")?;
-        Ok(find.query_row((folder, name), |row| row.get(0))?)
+            .prepare_cached("INSERT INTO paths (folder, name, mark) VALUES (?1, ?2, ?3)")?;
+        Ok(insert.insert((folder, name, mark(folder, name)))?)
     }
 
     /// Stores the counters that rose.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crucible_core::id::VaultId;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::error::{Fault, OpenError};
@@ -53,9 +54,10 @@ CREATE TABLE replicas (
 CREATE TABLE paths (
     k INTEGER PRIMARY KEY,
     folder INTEGER NOT NULL,
-    name TEXT NOT NULL
+    name TEXT NOT NULL,
+    mark INTEGER NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX paths_by_name ON paths (folder, name);
+CREATE INDEX paths_by_mark ON paths (mark);
 CREATE TABLE fronts (k INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
 CREATE TABLE notes (
     k INTEGER PRIMARY KEY,
@@ -74,6 +76,7 @@ CREATE TABLE names (
 CREATE TABLE packs (
     k INTEGER PRIMARY KEY AUTOINCREMENT,
     bytes INTEGER NOT NULL,
+    tight INTEGER NOT NULL,
     frame BLOB NOT NULL
 ) STRICT;
 CREATE TABLE contents (
@@ -336,6 +339,8 @@ fn configure(conn: &Connection) -> Result<(), Fault> {
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     conn.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Without it SQLite prepares some statements anew for every value bound to them.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 

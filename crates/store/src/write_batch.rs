@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crucible_core::conflict::Conflict;
-use crucible_core::id::{ConflictId, NoteId, ReplicaId, VersionId};
+use crucible_core::id::{ConflictId, NodeHash, NoteId, ReplicaId, VaultId, VersionId};
+use crucible_core::vault_path::VaultPath;
 use crucible_core::version::{Live, Version};
 use crucible_proto::{wire, zip};
 use crucible_sync::repo::Batch;
@@ -38,6 +39,7 @@ pub(crate) fn apply(conn: &Connection, batch: &Batch) -> Result<Applied, Fault> 
 
 struct Writer<'c> {
     conn: &'c Connection,
+    vault: VaultId,
     interner: Interner<'c>,
     contents: Incoming<'c>,
     notes: HashMap<NoteId, Note>,
@@ -91,17 +93,20 @@ impl Intern for Interner<'_> {
 
 impl<'c> Writer<'c> {
     fn new(conn: &'c Connection, batch: &'c Batch) -> Result<Self, Fault> {
-        let mut select = conn.prepare_cached("SELECT root, seq, conflict_seq, live FROM vault")?;
-        let facts = select.query_row([], |row| {
-            Ok(Facts {
+        let mut select =
+            conn.prepare_cached("SELECT root, seq, conflict_seq, live, id FROM vault")?;
+        let (facts, vault) = select.query_row([], |row| {
+            let facts = Facts {
                 root: row.get(0)?,
                 seq: row.get::<_, i64>(1)? as u64,
                 conflict_seq: row.get::<_, i64>(2)? as u64,
                 live: row.get::<_, i64>(3)? as u64,
-            })
+            };
+            Ok((facts, VaultId::from_bytes(row.get(4)?)))
         })?;
         Ok(Self {
             conn,
+            vault,
             interner: Interner::new(conn),
             contents: Incoming::new(conn, &batch.packs),
             notes: HashMap::new(),
@@ -155,7 +160,7 @@ impl<'c> Writer<'c> {
         if let Some(live) = version.live() {
             let k = self.interner.path(&live.path)?;
             let former = first.as_ref().and_then(|parent| parent.path);
-            if former != Some(k) {
+            if former != Some(k) && !is_birth_path(&self.vault, &version.note, &live.path) {
                 let mut insert =
                     self.conn.prepare_cached("INSERT OR IGNORE INTO names VALUES (?1, ?2)")?;
                 insert.execute([k, note])?;
@@ -357,22 +362,38 @@ impl<'c> Writer<'c> {
         rule(!stale, "the note of a dropped head gets new heads")
     }
 
+    /// New nodes take the rows of those that go: the table stays dense however often the tree
+    /// changes.
     fn write_nodes(&self, batch: &Batch) -> Result<(), Fault> {
-        let mut delete = self
-            .conn
-            .prepare_cached("DELETE FROM nodes WHERE substr(hash, 1, 5) = ?1 AND hash = ?2")?;
-        for hash in &batch.nodes_removed {
-            delete.execute((&hash.as_bytes()[..PREFIX], hash.as_bytes()))?;
-        }
         let mut select = self
             .conn
-            .prepare_cached("SELECT 1 FROM nodes WHERE substr(hash, 1, 5) = ?1 AND hash = ?2")?;
+            .prepare_cached("SELECT k FROM nodes WHERE substr(hash, 1, 5) = ?1 AND hash = ?2")?;
+        let mut find = |hash: &NodeHash| {
+            let key = (&hash.as_bytes()[..PREFIX], hash.as_bytes());
+            select.query_row(key, |row| row.get::<_, i64>(0)).optional()
+        };
+        let added: HashSet<_> = batch.nodes_added.iter().map(|(hash, _)| hash).collect();
+        let mut free = Vec::new();
+        for hash in batch.nodes_removed.iter().filter(|hash| !added.contains(hash)) {
+            free.extend(find(hash)?);
+        }
         let mut insert =
             self.conn.prepare_cached("INSERT INTO nodes (hash, body) VALUES (?1, ?2)")?;
+        let mut replace =
+            self.conn.prepare_cached("UPDATE nodes SET hash = ?2, body = ?3 WHERE k = ?1")?;
+        let mut free = free.into_iter();
         for (hash, body) in &batch.nodes_added {
-            if !select.exists((&hash.as_bytes()[..PREFIX], hash.as_bytes()))? {
-                insert.execute((hash.as_bytes(), body))?;
+            if find(hash)?.is_some() {
+                continue;
             }
+            match free.next() {
+                Some(k) => replace.execute((k, hash.as_bytes(), body))?,
+                None => insert.execute((hash.as_bytes(), body))?,
+            };
+        }
+        let mut delete = self.conn.prepare_cached("DELETE FROM nodes WHERE k = ?1")?;
+        for k in free {
+            delete.execute([k])?;
         }
         Ok(())
     }
@@ -429,6 +450,12 @@ impl<'c> Writer<'c> {
         update.execute((root, *seq as i64, *conflict_seq as i64, *live as i64))?;
         Ok(())
     }
+}
+
+/// Whether the note's id says by itself that it was born at `path`: most notes never had another
+/// name, and need no row in `names`.
+pub(crate) fn is_birth_path(vault: &VaultId, note: &NoteId, path: &VaultPath) -> bool {
+    NoteId::derive(vault, path, 0) == *note
 }
 
 /// Forgets a version but not its id: others name it as their parent by its position.
