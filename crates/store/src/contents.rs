@@ -20,8 +20,9 @@ const COST_MAX_KIB: u64 = 6 << 10;
 /// What a link of a chain costs besides its bytes: a look-up and a decoder. Bounds chains of
 /// small notes to 64 links.
 const LINK_KIB: u64 = 96;
-/// Raw bytes of packs and of contents remembered, each.
-const CACHE_BYTES: usize = 24 << 20;
+/// Raw bytes of packs and of contents remembered by one open database.
+const PACK_CACHE_BYTES: usize = 16 << 20;
+const CONTENT_CACHE_BYTES: usize = 8 << 20;
 
 /// How a content is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub(crate) struct Decoded {
 
 impl Default for Decoded {
     fn default() -> Self {
-        Self { packs: Recent::new(CACHE_BYTES), contents: Recent::new(CACHE_BYTES) }
+        Self { packs: Recent::new(PACK_CACHE_BYTES), contents: Recent::new(CONTENT_CACHE_BYTES) }
     }
 }
 
