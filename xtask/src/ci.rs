@@ -132,18 +132,7 @@ fn simulation(seeds: u64) -> Result<Outcome> {
         return Ok(Outcome::Skipped("there is no simulator yet".to_owned()));
     }
     let seeds = format!("0..{seeds}");
-    cargo(&[
-        "run",
-        "--release",
-        "--locked",
-        "-p",
-        package,
-        "--bin",
-        "sim",
-        "--",
-        "--seeds",
-        &seeds,
-    ])
+    cargo(&["run", "--release", "--locked", "-p", package, "--bin", "sim", "--", "--seeds", &seeds])
 }
 
 fn score(file: Option<&PathBuf>) -> Result<Outcome> {

@@ -52,19 +52,26 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             }
             None => None,
         };
+        let there = identify_file(&self.fs, path.as_str(), naming).ok();
         let mut batch = ReplicaBatch::default();
-        let mut unplaced = None;
+        let mut base = row.as_ref().map(|row| row.version);
+        let mut is_ours = false;
         if let Some(version) = &intention.version
             && let Some(live) = self.known_version(version)?.live()
         {
-            let there = identify_file(&self.fs, path.as_str(), naming).ok();
             let is_wanted =
                 |found: &Identity| found.hash == live.content && found.kind == live.kind;
-            unplaced = displaced.clone().filter(|kept| is_wanted(&kept.identity));
-            // New bytes wait under the name that what they displace gets: what lies there says
-            // whether the two have changed places. If so, whatever is visible by now was made
-            // from the new bytes.
-            let swapped = displaced.is_some() && unplaced.is_none() && there.is_some();
+            let is_old =
+                |found: &Identity| row.as_ref().is_some_and(|row| row.content == found.hash);
+            // New bytes wait under the name that what they displace gets, so what lies there and
+            // what is visible tell whether the two have changed places.
+            is_ours = displaced.as_ref().is_some_and(|kept| is_wanted(&kept.identity));
+            let taken_back = there.as_ref().is_some_and(is_old) && !is_ours;
+            let swapped = displaced.is_some() && there.is_some() && !is_ours && !taken_back;
+            if taken_back {
+                // A power cut took the exchange back; what lies there was made of the new bytes.
+                base = Some(*version);
+            }
             if swapped || there.as_ref().is_some_and(is_wanted) {
                 batch.files.push(FileRow {
                     disk_path: path.clone(),
@@ -80,14 +87,15 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         batch.placed.push(path.clone());
         batch.unsettled.push(intention.note);
         self.commit(batch)?;
-        if let Some(kept) = unplaced {
-            // Our own bytes, which are in the store.
+        let Some(kept) = displaced else { return Ok(()) };
+        if is_ours {
             write::retire(&self.fs, &kept.at, kept.identity.hash, naming)?;
             return Ok(());
         }
-        let (Some(kept), Some(row)) = (displaced, row) else { return Ok(()) };
-        // Whatever came out: what its file was in step with, or an edit of it.
-        self.version_displaced(row.version, &row.disk_path, &kept, round)
+        match base {
+            Some(base) => self.version_displaced(base, path, &kept, round),
+            None => Ok(()),
+        }
     }
 
     /// Leftovers nobody wrote an intention down for, or whose note is unknown, are kept and told.

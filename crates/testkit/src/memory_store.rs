@@ -262,10 +262,10 @@ impl MemoryStore {
                     });
                 }
             }
-            Some(Plant::UnsentForgotten) => {
-                if batch.meta.as_ref().is_some_and(|meta| meta.rounds > rounds) {
-                    self.unsent = Arc::default();
-                }
+            Some(Plant::UnsentForgotten)
+                if batch.meta.as_ref().is_some_and(|meta| meta.rounds > rounds) =>
+            {
+                self.unsent = Arc::default();
             }
             Some(Plant::TombstoneDropped) => {
                 let versions = self.versions.clone();

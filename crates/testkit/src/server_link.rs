@@ -65,7 +65,8 @@ impl Server {
         }
         let forgets = self.plant == Some(Plant::AnswerBeforeCommit);
         self.batches += u64::from(!served.batch.is_empty());
-        if !served.batch.is_empty() && !(forgets && self.batches.is_multiple_of(5)) {
+        let forgotten = forgets && self.batches.is_multiple_of(5);
+        if !served.batch.is_empty() && !forgotten {
             let origin = Origin {
                 user: UserId::from_bytes([1; 16]),
                 device: DeviceId::from_bytes([1; 32]),

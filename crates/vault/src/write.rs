@@ -582,6 +582,9 @@ fn swap_under<F: FileSystem>(
     }
     move_to(fs, &staged.at, undo)?;
     undo.clone_into(&mut staged.at);
+    // Durable before anybody can write to it: a power cut that takes the exchange back must leave
+    // these bytes, with what somebody added to them meanwhile, where leftovers are looked for.
+    fs.sync_dir(parent(undo))?;
     match fs.exchange(undo, visible) {
         Ok(()) => Ok(Some(own)),
         Err(error) if is_absent(&error) && fs.stat(undo).is_ok() => Ok(None),
