@@ -8,7 +8,7 @@ use crucible_core::id::{DeviceId, NoteId, ReplicaId, UserId, VaultId, VersionId}
 use crucible_core::merkle::diff;
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Kind;
-use crucible_proto::message::{self, Answer, Cursor, Round};
+use crucible_proto::message::{self, Answer, Round};
 use crucible_store::server_repo::{Origin, ServerRepo};
 use crucible_sync::ask::{self, Asking};
 use crucible_sync::mint::{self, Change, Found, Minter};
@@ -187,7 +187,7 @@ impl Device {
             Err(other) => panic!("{other}"),
         };
         ReplicaStore::commit(&mut self.store, &absorbed.batch).unwrap();
-        asking.cursor = next.map(|Cursor { after }| Cursor { after });
+        asking.cursor = next;
         absorbed.in_step && self.store.unsent().unwrap().is_empty()
     }
 
