@@ -66,11 +66,11 @@ fn diff_shows_what_changed_since_the_last_round_and_between_versions() {
 #[test]
 fn the_log_of_the_whole_vault_names_every_note() {
     let (_world, [alice, bob]) = World::with_devices();
-    alice.write("a.md", "a\n");
+    alice.write("a.md", "# Apples\n\nGrown on the south wall.\n");
     bob.write("folder/b.md", "b\n");
     settle(&[&alice, &bob]);
     alice.remove("a.md");
-    alice.write("c.md", "c\n");
+    alice.write("c.md", "- quite another thing altogether\n");
     settle(&[&alice, &bob]);
     let ran = bob.cru(&["log", "--json"]).ok();
     for name in ["a.md", "folder/b.md", "c.md"] {

@@ -223,7 +223,7 @@ fn a_body_that_ends_early_is_refused_and_stores_nothing() {
     write!(
         stream,
         "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
-         Content-Length: 1000\r\n\r\n",
+         Content-Type: application/cbor\r\nContent-Length: 1000\r\n\r\n",
         world.address(),
         world.token,
     )
@@ -243,6 +243,7 @@ fn a_body_that_says_it_is_enormous_is_refused_before_it_is_read() {
     alice.sync();
     let path = sync_path(&world);
     let mut ask = Ask::new("POST", &path).token(&world.token).body(b"x");
+    ask = ask.header("Content-Type: application/cbor");
     ask.says = Some(1 << 40);
     let answer = ask.send(world.address());
     assert_eq!(answer.status, 413, "{}", answer.head);
@@ -258,11 +259,10 @@ fn a_zip_bomb_is_bounded() {
     let before = world.server().peak_kib();
     // A frame of zeros: 30 KB that unfold to a gigabyte.
     let bomb = zero_frame(1 << 30);
-    for headers in [&["Content-Encoding: zstd"][..], &["Content-Type: application/cbor"], &[]] {
-        let mut ask = Ask::new("POST", &path).token(&world.token).body(&bomb);
-        for header in headers {
-            ask = ask.header(header);
-        }
+    for encoding in ["zstd", "identity"] {
+        let ask = Ask::new("POST", &path).token(&world.token).body(&bomb);
+        let ask = ask.header("Content-Type: application/cbor");
+        let ask = ask.header(&format!("Content-Encoding: {encoding}"));
         ask.send(world.address()).refused();
     }
     let grown = world.server().peak_kib().saturating_sub(before);
@@ -382,4 +382,23 @@ fn a_request_that_never_ends_does_not_hold_up_the_others() {
     }
     alice.write("a.md", "a\n");
     alice.sync();
+}
+
+#[test]
+fn guessing_codes_is_stopped() {
+    let (world, [alice]) = World::with_devices();
+    alice.sync();
+    let mut statuses = Vec::new();
+    for guess in 0..20 {
+        let body =
+            format!("{{\"code\":\"7KQ2-M4{}{}\",\"device\":\"x\"}}", 2 + guess / 8, guess % 8);
+        let ask = Ask::new("POST", "/api/auth/pair").header("Content-Type: application/json");
+        let answer = ask.body(body.as_bytes()).send(world.address());
+        answer.refused();
+        if answer.status == 429 {
+            assert!(answer.head.to_lowercase().contains("retry-after:"), "{}", answer.head);
+        }
+        statuses.push(answer.status);
+    }
+    assert!(statuses.contains(&429), "twenty guesses and nobody minded: {statuses:?}");
 }

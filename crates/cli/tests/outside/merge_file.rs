@@ -81,8 +81,10 @@ fn git_uses_it_as_a_merge_driver() {
     git(here, &["merge", "-q", "--no-edit", "side"]).ok();
     let merged = fs::read_to_string(here.join("note.md")).unwrap();
     assert_eq!(merged, "The red fox runs. The dog sleeps. The cat waits no longer.\n");
-    git(here, &["checkout", "-q", "-b", "other", "HEAD~1"]).ok();
-    commit("The grey fox runs. The dog sleeps. The cat waits.\n");
+    git(here, &["branch", "other"]).ok();
+    commit("The red fox runs. The dog rests. The cat waits no longer.\n");
+    git(here, &["checkout", "-q", "other"]).ok();
+    commit("The red fox runs. The dog dreams. The cat waits no longer.\n");
     let told = git(here, &["merge", "-q", "--no-edit", "main"]).code(1);
     let text = fs::read_to_string(here.join("note.md")).unwrap();
     assert!(!text.contains("<<<<"), "markers in a note\n{}", told.told());

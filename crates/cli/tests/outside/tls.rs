@@ -1,9 +1,34 @@
 //! TLS from files.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::kit::{Device, alone, cru, have, run};
+
+/// A certificate that is no authority, for the loopback.
+const REQUEST: &str = "\
+[req]
+distinguished_name = name
+x509_extensions = more
+prompt = no
+[name]
+CN = localhost
+[more]
+basicConstraints = critical,CA:FALSE
+subjectAltName = DNS:localhost,IP:127.0.0.1
+";
+
+/// A server that ends with the test, however that ends.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It may have ended already, and then there is nothing to end.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
 
 #[test]
 fn a_server_with_a_certificate_speaks_tls_and_only_to_those_who_trust_it() {
@@ -12,15 +37,12 @@ fn a_server_with_a_certificate_speaks_tls_and_only_to_those_who_trust_it() {
     }
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
+    fs::write(at("request.cnf"), REQUEST).unwrap();
     let mut command = Command::new("openssl");
     alone(&mut command, folder.path());
-    command
-        .current_dir(folder.path())
-        .args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt"]);
-    command.args(["ec_paramgen_curve:P-256", "-keyout", "key.pem", "-out", "cert.pem"]);
-    command.args(["-days", "3650", "-subj", "/CN=localhost", "-addext"]);
-    command.args(["subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext"]);
-    run(command.arg("basicConstraints=critical,CA:FALSE")).ok();
+    command.current_dir(folder.path()).args(["req", "-x509", "-nodes", "-config", "request.cnf"]);
+    command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-days", "3650"]);
+    run(command.args(["-keyout", "key.pem", "-out", "cert.pem"])).ok();
     let (data, home) = (at("data"), at("home"));
     let mut command = cru(&home);
     command.args(["auth", "add-user", "--email", "a@example.org", "--json", "--data"]).arg(&data);
@@ -28,8 +50,8 @@ fn a_server_with_a_certificate_speaks_tls_and_only_to_those_who_trust_it() {
     let mut command = cru(&home);
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
     command.arg("--tls-cert").arg(at("cert.pem")).arg("--tls-key").arg(at("key.pem"));
-    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let mut server = Ended(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let lines = BufReader::new(server.0.stdout.take().unwrap()).lines();
     let line = lines.map(Result::unwrap).find(|line| line.starts_with("listening on "));
     let line = line.expect("the server says where it listens");
     let address = line.strip_prefix("listening on https://").expect("it speaks TLS").to_owned();
@@ -47,6 +69,4 @@ fn a_server_with_a_certificate_speaks_tls_and_only_to_those_who_trust_it() {
     let stranger = join(false).code_in(&[1, 12, 13]);
     assert!(stranger.err.to_lowercase().contains("certificate"), "{}", stranger.told());
     join(true).ok();
-    server.kill().unwrap();
-    server.wait().unwrap();
 }

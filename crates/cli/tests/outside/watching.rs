@@ -110,7 +110,7 @@ fn up_prints_a_join_line_and_that_is_all_the_other_device_needs() {
     command.arg("up").arg(&alice.dir).env("CRU_LISTEN", "127.0.0.1:0");
     let mut up = Running::start(&mut command);
     let line = up.wait_for(|line| line.contains("http://") && line.contains('#'));
-    let link = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+    let link = crate::pairing::link_in_text(&line);
     let bob = Device::new("bob", at("home-b"), at("b"));
     bob.join_by_code(&link).ok();
     assert_eq!(bob.read("a.md"), "a\n");
@@ -128,7 +128,7 @@ fn serve_prints_a_join_line_for_the_first_user() {
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
     let mut serve = Running::start(&mut command);
     let line = serve.wait_for(|line| line.contains("http://") && line.contains('#'));
-    let link = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+    let link = crate::pairing::link_in_text(&line);
     let alice = Device::new("alice", folder.path().join("home-a"), folder.path().join("a"));
     alice.write("a.md", "a\n");
     alice.join_by_code(&link).ok();

@@ -121,7 +121,10 @@ impl World {
     /// Starts it again with a wrong clock or under another program; it must come up.
     #[track_caller]
     pub fn start_server_with(&mut self, clock_offset_ms: i64, under: &[String]) {
-        assert!(self.try_start_server(clock_offset_ms, under), "the server did not come up");
+        if !self.try_start_server(clock_offset_ms, under) {
+            let log = std::fs::read_to_string(self.path("home-server/server.log"));
+            panic!("the server did not come up; it said: {}", log.unwrap_or_default());
+        }
     }
 
     /// The same, where it need not come up.
