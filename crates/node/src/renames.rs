@@ -17,6 +17,9 @@ const SIMILAR_PAIRS_MAX: usize = 4_096;
 const SIMILAR_PERCENT: usize = 50;
 /// The same with the same inode.
 const SIMILAR_PERCENT_SAME_INODE: usize = 25;
+/// Texts that share less than this are not the same text, whatever part of them that is: half of
+/// two letters is one letter.
+const SHARED_BYTES_MIN: usize = 12;
 /// Longest text that is compared, in bytes.
 const SIMILAR_BYTES_MAX: usize = 1 << 20;
 
@@ -140,6 +143,9 @@ fn similarity(before: &str, after: &str) -> usize {
     }
     let inserted: usize = text_diff::edits(before, after).iter().map(|edit| edit.text.len()).sum();
     let shared = after.len() - inserted.min(after.len());
+    if shared < SHARED_BYTES_MIN {
+        return 0;
+    }
     shared * 100 / longer
 }
 
@@ -193,5 +199,10 @@ mod tests {
     #[test]
     fn a_reused_inode_is_no_rename() {
         assert_eq!(paired(&[("a.md", A, 1)], &[("b.md", B, 1)]), []);
+    }
+
+    #[test]
+    fn short_notes_are_not_one_because_both_end_a_line() {
+        assert_eq!(paired(&[("a.md", "a\n", 1)], &[("c.md", "c\n", 1)]), []);
     }
 }

@@ -61,6 +61,16 @@ pub fn plain_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+/// Refuses a body that says it is too long, before anything else is asked about it.
+pub fn declared_within(headers: &HeaderMap, max: usize) -> Result<(), ApiError> {
+    match content_length(headers)? {
+        Some(length) if length > max as u64 => {
+            Err(ApiError::new(Code::TooLarge, format!("a body here has at most {max} bytes")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The declared length of a body.
 pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(value) = headers.get(header::CONTENT_LENGTH) else {

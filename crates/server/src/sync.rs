@@ -23,6 +23,7 @@ pub async fn round(
     request: Request,
 ) -> Result<Response, ApiError> {
     let began_ms = server.now_ms();
+    body::declared_within(request.headers(), server.limits().round_bytes_max)?;
     body::require_media(request.headers(), MEDIA)?;
     // Reading is enough to ask; whether the body may change anything is the engine's to see.
     let entry = server.enter(&caller, &vault, Op::Read).await?;
@@ -68,6 +69,7 @@ pub async fn walk(
     Path(vault): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    body::declared_within(request.headers(), server.limits().round_bytes_max)?;
     body::require_media(request.headers(), MEDIA)?;
     let id = server.enter(&caller, &vault, Op::Read).await?.vault.id;
     let limits = server.limits();
