@@ -170,7 +170,7 @@ pub struct Past<'c> {
 
 enum Server {
     NotAsked,
-    There(Http),
+    There(Box<Http>),
     /// None, or away: said once.
     Away,
 }
@@ -357,7 +357,7 @@ impl<'c> Past<'c> {
             return Ok(None);
         }
         if let Server::NotAsked = self.server {
-            self.server = Server::There(self.folder.http(self.context)?);
+            self.server = Server::There(Box::new(self.folder.http(self.context)?));
         }
         let Server::There(http) = &mut self.server else { return Ok(None) };
         match question(http, &self.folder.config.vault) {
