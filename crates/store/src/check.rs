@@ -200,7 +200,7 @@ impl VaultDb {
             match self.node(hash)? {
                 Some(stored) if stored == *body => found += 1,
                 Some(_) => wrong(format!("node {} has another body", hash.short())),
-                // A vault of nothing needs no nodes.
+                // The root of nothing is not kept.
                 None if built.root == RootHash::empty() => {}
                 None => wrong(format!("node {} is missing", hash.short())),
             }

@@ -249,7 +249,6 @@ fn sweep_ids(conn: &Connection, swept: &mut Swept) -> Result<(), Fault> {
 }
 
 fn sweep_nodes(conn: &Connection, root: Option<&RootHash>, swept: &mut Swept) -> Result<(), Fault> {
-    let Some(root) = root else { return Ok(()) };
     let mut nodes: HashMap<NodeHash, (i64, Vec<NodeHash>)> = HashMap::new();
     let mut select = conn.prepare("SELECT k, hash, body FROM nodes")?;
     let mut rows = select.query([])?;
@@ -260,14 +259,9 @@ fn sweep_nodes(conn: &Connection, root: Option<&RootHash>, swept: &mut Swept) ->
     }
     // A tree with a hole is for `check` to report; nothing of it is thrown away.
     let mut reached = HashSet::new();
-    let mut pending = vec![root.node()];
+    let mut pending: Vec<_> = root.map(RootHash::node).into_iter().collect();
     while let Some(hash) = pending.pop() {
-        let Some((k, children)) = nodes.get(&hash) else {
-            if *root == RootHash::empty() {
-                continue;
-            }
-            return Ok(());
-        };
+        let Some((k, children)) = nodes.get(&hash) else { return Ok(()) };
         if reached.insert(*k) {
             pending.extend(children);
         }

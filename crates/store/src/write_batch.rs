@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crucible_core::conflict::Conflict;
-use crucible_core::id::{ConflictId, NodeHash, NoteId, ReplicaId, VaultId, VersionId};
+use crucible_core::id::{ConflictId, NodeHash, NoteId, ReplicaId, RootHash, VaultId, VersionId};
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::{Live, Version};
 use crucible_proto::{wire, zip};
@@ -382,8 +382,10 @@ impl<'c> Writer<'c> {
         let mut replace =
             self.conn.prepare_cached("UPDATE nodes SET hash = ?2, body = ?3 WHERE k = ?1")?;
         let mut free = free.into_iter();
+        let empty = RootHash::empty().node();
         for (hash, body) in &batch.nodes_added {
-            if find(hash)?.is_some() {
+            // The root of nothing is no root (`Repo::root`), so nobody would remove it again.
+            if *hash == empty || find(hash)?.is_some() {
                 continue;
             }
             match free.next() {

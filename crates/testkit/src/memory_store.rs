@@ -365,7 +365,8 @@ impl MemoryStore {
             for hash in &batch.nodes_removed {
                 nodes.remove(hash);
             }
-            for (hash, node) in &batch.nodes_added {
+            let empty = RootHash::empty().node();
+            for (hash, node) in batch.nodes_added.iter().filter(|(hash, _)| *hash != empty) {
                 nodes.insert(*hash, node.as_slice().into());
             }
         }
