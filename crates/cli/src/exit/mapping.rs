@@ -211,19 +211,18 @@ fn guard(lost: u64, of: u64, direction: Direction) -> Failure {
     let (message, back) = match direction {
         Direction::Outgoing => (
             format!("{lost} of {notes} are gone or empty in this folder; nothing was changed"),
-            "brings them back here",
+            "`cru sync --restore-missing` brings them back here",
         ),
         Direction::Incoming => (
             format!(
                 "{lost} of {notes} were deleted or emptied elsewhere, and would go here too; \
                  nothing was changed"
             ),
-            "keeps them, here and there",
+            "each can be brought back with `cru undelete` afterwards",
         ),
     };
-    Failure::new(Exit::Refused, message).hint(format!(
-        "`cru sync --allow-mass-delete` if that is meant; `cru sync --restore-missing` {back}"
-    ))
+    Failure::new(Exit::Refused, message)
+        .hint(format!("`cru sync --allow-mass-delete` if that is meant; {back}"))
 }
 
 impl From<WriteError> for Failure {

@@ -83,17 +83,21 @@ fn restore_missing_brings_emptied_notes_back() {
 }
 
 #[test]
-fn a_refusal_on_the_way_in_can_be_answered_by_restoring() {
+fn what_was_let_go_on_the_way_in_can_be_brought_back() {
     let (_world, [alice, bob]) = filled(8);
     for at in 0..8 {
         alice.remove(&format!("note-{at}.md"));
     }
     alice.cru(&["sync", "--json", "--allow-mass-delete"]).ok();
-    bob.try_sync().code(16);
-    bob.cru(&["sync", "--json", "--restore-missing"]).code_in(&[0, 3]);
-    assert_eq!(bob.tree().len(), 8, "the files were not kept");
+    bob.try_sync().code(16).says("undelete");
+    assert_eq!(bob.tree().len(), 8, "a refused round changed the folder");
+    // What is missing here is what this asks about; nothing is, so the refusal stands.
+    bob.cru(&["sync", "--json", "--restore-missing"]).code(16);
+    assert_eq!(bob.tree().len(), 8, "a refused round changed the folder");
+    bob.cru(&["sync", "--json", "--allow-mass-delete"]).code_in(&[0, 3]);
+    bob.cru(&["undelete", "note-3.md"]).ok();
     settle(&[&bob, &alice]);
-    assert_eq!(alice.tree().len(), 8, "the files did not come back to the one that deleted");
+    assert_eq!(alice.read("note-3.md"), "text of note 3\n");
 }
 
 #[test]
