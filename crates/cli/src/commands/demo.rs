@@ -164,11 +164,14 @@ struct Device {
     name: &'static str,
     root: PathBuf,
     context: Context,
+    /// Where progress is drawn.
+    output: Output,
 }
 
 impl Device {
     fn new(name: &'static str, context: &Context, scratch: &Path) -> Self {
         let root = scratch.join(name);
+        let output = context.output;
         let context = Context {
             start: root.clone(),
             home: Home::at(scratch.join(format!("home of the {name}"))),
@@ -177,7 +180,7 @@ impl Device {
             output: context.output.silent(),
             ..context.clone()
         };
-        Self { name, root, context }
+        Self { name, root, context, output }
     }
 
     /// Joins with a code, as a person would with the line they were given.
@@ -205,7 +208,7 @@ impl Device {
         let folder = self.folder()?;
         let mut vault = folder.open(&self.context)?;
         let mut link = folder.link(&self.context)?;
-        let bar = Bar::new(&self.context.output);
+        let bar = Bar::new(&self.output);
         let link = link.as_mut().map(|link| link as &mut dyn Link);
         Ok(crate::rounds::make(&mut vault, link, Options::default(), &bar)?.report)
     }
@@ -262,7 +265,8 @@ impl Stage {
         let mut files = BTreeMap::new();
         collect(root, "", &mut files)?;
         let text = |(path, bytes): (&String, &Vec<u8>)| {
-            let is_note = path.to_ascii_lowercase().ends_with(".md") && !path.starts_with('.');
+            let hidden = path.split('/').any(|name| name.starts_with('.'));
+            let is_note = path.to_ascii_lowercase().ends_with(".md") && !hidden;
             let text = String::from_utf8(bytes.clone()).ok().filter(|_| is_note)?;
             (!text.contains('\r')).then(|| (path.clone(), text))
         };
