@@ -52,6 +52,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             }
             None => None,
         };
+        // A file that is gone or unreadable is neither the old nor the new one: its row stays, and
+        // what lies in the undo folder is versioned from what the row names.
         let there = identify_file(&self.fs, path.as_str(), naming).ok();
         let mut batch = ReplicaBatch::default();
         let mut base = row.as_ref().map(|row| row.version);
