@@ -242,7 +242,7 @@ pub struct Round {
     /// Goes through with deleting or emptying most of the notes.
     #[arg(long, conflicts_with = "restore_missing")]
     pub allow_mass_delete: bool,
-    /// Brings files that are missing here back, instead of deleting their notes everywhere.
+    /// Brings missing files back instead: those gone here, and those a refused round would take.
     #[arg(long)]
     pub restore_missing: bool,
 }

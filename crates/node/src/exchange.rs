@@ -13,7 +13,7 @@ use crucible_core::merkle::Difference;
 use crucible_core::merkle::walk::{Walk, WalkAnswer, WalkError, WalkLimits};
 use crucible_proto::limits::HAVE_MAX;
 use crucible_proto::message::{self, Answer, Cursor, Done};
-use crucible_sync::ask::{self, Asking, Request};
+use crucible_sync::ask::{self, Asking, Losses, Request};
 use crucible_sync::mint;
 use crucible_sync::replica::{Displaced, FileRow, Placing, ReplicaBatch, ReplicaStore};
 use crucible_sync::staged::{EngineError, Staged, Tree};
@@ -59,24 +59,27 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             pull_only,
         };
         let (mut mends, mut walked) = (0, false);
+        round.undid_losses = false;
         while mends < MENDS_MAX {
+            asking.allow_mass_delete |= round.undoes_losses;
             let request = ask::request(&self.store, &asking)?;
             match self.ask(link, round, &request)? {
                 Heard::Done { in_step: true, .. } => return Ok(true),
                 Heard::Done { next: Some(next), .. } => asking.cursor = Some(next),
                 Heard::Done { next: None, .. } if request.round.more => asking.cursor = None,
                 Heard::Done { next: None, .. } => {
-                    if walked {
+                    // What was brought back is to be sent before the roots can be equal.
+                    if walked || round.undid_losses {
                         return Ok(false);
                     }
                     walked = true;
-                    self.walk(link, round, &asking)?;
+                    self.walk(link, round, &mut asking)?;
                     asking.cursor = None;
                 }
                 Heard::Walk => {
                     walked = true;
                     mends += 1;
-                    self.walk(link, round, &asking)?;
+                    self.walk(link, round, &mut asking)?;
                     asking.cursor = None;
                 }
                 Heard::Again => mends += 1,
@@ -115,6 +118,10 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 self.become_another(round)?;
                 Ok(Heard::Again)
             }
+            Answer::Guard { .. } if round.options.restore_missing && !round.undoes_losses => {
+                round.undoes_losses = true;
+                Ok(Heard::Again)
+            }
             Answer::Guard { deletions: lost, of } => {
                 Err(SyncError::Guard { lost, of, direction: Direction::Incoming })
             }
@@ -136,7 +143,11 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         done: Done,
     ) -> Fallible<Heard, S> {
         let (next, root, merged) = (done.next, done.root, done.merged);
-        let absorbed = match ask::absorb(&self.store, request, done, &self.policies) {
+        let losses = match round.undoes_losses {
+            true => Losses::Undone { now_ms: round.world.now_ms() },
+            false => Losses::Followed,
+        };
+        let absorbed = match ask::absorb(&self.store, request, done, &self.policies, losses) {
             Ok(absorbed) => absorbed,
             Err(UnpackError::Unresolved) => return Ok(Heard::AgainWhole),
             Err(UnpackError::Engine(error)) => return Err(error.into()),
@@ -147,6 +158,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         report.server_root = root;
         report.pushed += request.sent.len() as u64;
         report.pulled += absorbed.pulled;
+        report.brought_back += absorbed.kept;
+        round.undid_losses |= absorbed.kept > 0;
         report.merged += u64::from(merged);
         for conflict in absorbed.conflicts {
             if !report.conflicts.iter().any(|known| known.id == conflict.id) {
@@ -178,13 +191,14 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         &mut self,
         link: &mut dyn Link,
         round: &mut Round<'_>,
-        asking: &Asking,
+        asking: &mut Asking,
     ) -> Fallible<(), S> {
         let differing = self.find_differences(link)?;
         let mut at = 0;
         let mut mends = 0;
         while at < differing.len() && mends < MENDS_MAX {
             let page = &differing[at..differing.len().min(at + HAVE_PAGE)];
+            asking.allow_mass_delete |= round.undoes_losses;
             let request = ask::request_for(&self.store, asking, page)?;
             match self.ask(link, round, &request)? {
                 Heard::Done { next: Some(next), .. } if next.after > 0 => {

@@ -6,7 +6,7 @@ use crucible_core::id::{NoteId, RootHash};
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Version;
 use crucible_proto::message::{self, Answer};
-use crucible_sync::ask::{self, Asking};
+use crucible_sync::ask::{self, Asking, Losses};
 use crucible_sync::replica::ReplicaStore;
 use crucible_sync::staged::EngineError;
 use crucible_sync::unpack::UnpackError;
@@ -196,7 +196,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             })?;
             let Answer::Done(done) = answer else { return Ok(true) };
             let more = done.next.is_some();
-            let absorbed = match ask::absorb(&self.store, &request, *done, &self.policies) {
+            let losses = Losses::Followed;
+            let absorbed = ask::absorb(&self.store, &request, *done, &self.policies, losses);
+            let absorbed = match absorbed {
                 Ok(absorbed) => absorbed,
                 Err(UnpackError::Unresolved) => {
                     asking.whole = true;

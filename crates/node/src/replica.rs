@@ -43,7 +43,8 @@ pub struct Settings {
 pub struct Options {
     /// Go through with deletions the guard would ask about.
     pub allow_mass_delete: bool,
-    /// Bring missing files back instead of deleting their notes.
+    /// Bring missing files back instead of deleting their notes; and where the other side would
+    /// take so many away that the guard asks, keep those too.
     pub restore_missing: bool,
 }
 
@@ -104,6 +105,10 @@ pub(crate) struct Round<'w> {
     pub(crate) report: Report,
     /// What was changed in the folder, for `undo`.
     pub(crate) changed: Vec<Changed>,
+    /// What the guard would ask about on its way in comes back instead.
+    pub(crate) undoes_losses: bool,
+    /// That happened in this exchange.
+    pub(crate) undid_losses: bool,
 }
 
 impl<'w> Round<'w> {
@@ -112,7 +117,9 @@ impl<'w> Round<'w> {
         options: Options,
         progress: &'w mut dyn FnMut(Progress),
     ) -> Self {
-        Self { world, options, progress, report: Report::default(), changed: Vec::new() }
+        let (report, changed) = (Report::default(), Vec::new());
+        let (undoes_losses, undid_losses) = (false, false);
+        Self { world, options, progress, report, changed, undoes_losses, undid_losses }
     }
 }
 

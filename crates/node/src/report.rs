@@ -82,6 +82,8 @@ pub struct Report {
     pub pushed: u64,
     /// Versions that are new here.
     pub pulled: u64,
+    /// Notes brought back that were missing or emptied, here or on the other side.
+    pub brought_back: u64,
     /// Merge versions that came out of this round.
     pub merged: u64,
     /// Conflict records that are new here.

@@ -179,7 +179,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             });
         }
         if round.options.restore_missing {
-            return self.bring_back(differences);
+            return self.bring_back(differences, round);
         }
         match guard.trips() {
             Some((lost, of)) if !round.options.allow_mass_delete => {
@@ -190,7 +190,11 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     }
 
     /// Forgets that missing and emptied files were ever placed, so that they are placed again.
-    fn bring_back(&mut self, differences: &mut Vec<Difference<'_>>) -> Fallible<(), S> {
+    fn bring_back(
+        &mut self,
+        differences: &mut Vec<Difference<'_>>,
+        round: &mut Round<'_>,
+    ) -> Fallible<(), S> {
         let mut batch = ReplicaBatch::default();
         differences.retain(|difference| match difference {
             Difference::Gone(row) => {
@@ -211,6 +215,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             }
             _ => true,
         });
+        round.report.brought_back += batch.unsettled.len() as u64;
         self.commit(batch)
     }
 

@@ -270,6 +270,52 @@ fn an_emptied_folder_stops_the_round_and_comes_back_when_asked() {
 }
 
 #[test]
+fn what_was_taken_away_elsewhere_stays_here_when_asked_and_comes_back_there() {
+    let (mut a, mut b) = pair();
+    for i in 0..8 {
+        a.write(&format!("n{i}.md"), &format!("note {i}\n"));
+    }
+    a.write("picture.png", &"p".repeat(300_000));
+    a.sync();
+    b.sync();
+    for i in 0..7 {
+        b.remove(&format!("n{i}.md"));
+    }
+    b.write("n7.md", "");
+    b.remove("picture.png");
+    b.try_sync(Options { allow_mass_delete: true, ..Options::default() }).unwrap();
+    a.write("n0.md", "note 0, edited meanwhile\n");
+    a.try_sync(Options::default()).unwrap_err();
+    let report = a.try_sync(Options { restore_missing: true, ..Options::default() }).unwrap();
+    assert_eq!(report.brought_back, 8, "seven that only went, and the picture");
+    b.sync();
+    in_step(&a, &b);
+    let read = |path: &str| b.read(path).unwrap();
+    assert_eq!(read("n0.md"), "note 0, edited meanwhile\n");
+    assert_eq!((&*read("n7.md"), &*read("n3.md")), ("note 7\n", "note 3\n"));
+    assert_eq!(b.files().len(), 9);
+    assert_eq!((a.sync().pulled, b.sync().pushed), (0, 0));
+}
+
+#[test]
+fn a_few_deletions_made_elsewhere_are_not_undone_by_restoring_what_is_missing_here() {
+    let (mut a, mut b) = pair();
+    for i in 0..8 {
+        a.write(&format!("n{i}.md"), &format!("note {i}\n"));
+    }
+    a.sync();
+    b.sync();
+    b.remove("n0.md");
+    b.sync();
+    a.remove("n1.md");
+    let report = a.try_sync(Options { restore_missing: true, ..Options::default() }).unwrap();
+    assert_eq!(report.brought_back, 1);
+    in_step(&a, &b);
+    assert_eq!(a.files().len(), 7);
+    assert_eq!(a.read("n1.md").unwrap(), "note 1\n");
+}
+
+#[test]
 fn two_notes_that_claim_one_name_both_stay() {
     let (mut a, mut b) = pair();
     a.write("x.md", "The words of the first note.\n");

@@ -12,9 +12,11 @@ use crucible_core::merkle::Difference;
 use crucible_core::timestamp::Hlc;
 use crucible_proto::message::{Cursor, Done, Have, PolicyRule, Round};
 
+use crate::guard::Loss;
+use crate::mint::Minter;
 use crate::pack::{Packer, Receiver, is_inline};
 use crate::policy::Policies;
-use crate::replica::{ReplicaBatch, ReplicaMeta, ReplicaStore};
+use crate::replica::{FileRow, ReplicaBatch, ReplicaMeta, ReplicaStore};
 use crate::repo::{Repo, Seq};
 use crate::staged::{EngineError, Merging, Staged, root_after};
 use crate::unpack::{Blobs, UnpackError, Unpacker};
@@ -186,6 +188,21 @@ pub struct Absorbed {
     pub conflicts: Vec<Conflict>,
     /// The replica id is in use by a copy of this folder: a new one has to be drawn.
     pub cloned: bool,
+    /// Notes that were deleted or emptied there and live on ([`Losses::Undone`]); to be sent.
+    pub kept: u64,
+}
+
+/// What becomes of notes that the other side deleted or emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Losses {
+    /// They go here too.
+    Followed,
+    /// Those that have a file here come back, as new versions on top of what took them away. In
+    /// the same transaction: a crash leaves no deletion to be followed by the next round.
+    Undone {
+        /// The wall clock, uncorrected.
+        now_ms: u64,
+    },
 }
 
 /// Works an answer into the store.
@@ -198,6 +215,7 @@ pub fn absorb<S: ReplicaStore>(
     request: &Request,
     done: Done,
     policies: &Policies,
+    losses: Losses,
 ) -> Result<Absorbed, UnpackError<S::Error>> {
     let mut meta = store.meta().map_err(EngineError::Repo)?;
     let mut staged = Staged::new(store);
@@ -222,7 +240,15 @@ pub fn absorb<S: ReplicaStore>(
         staged.put_conflicts([news.conflict]);
     }
     staged.close_conflicts(closed);
-    let made = merge_here(&mut staged, policies)?;
+    let mut unsent = merge_here(&mut staged, policies)?;
+    let files = match losses {
+        Losses::Followed => Vec::new(),
+        Losses::Undone { now_ms } => {
+            bring_back(store, &mut staged, Minter::new(&mut meta, now_ms))?
+        }
+    };
+    let kept = files.len() as u64;
+    unsent.extend(files.iter().map(|row| row.version));
     let repo = staged.finish()?;
     let root = root_after(store, &repo).map_err(EngineError::Repo)?;
     let last = done.next.is_none() && !request.round.more;
@@ -239,12 +265,36 @@ pub fn absorb<S: ReplicaStore>(
     let batch = ReplicaBatch {
         repo,
         meta: Some(meta),
-        unsent: made,
+        unsent,
+        files,
         acked: request.sent.clone(),
         closed_acked: request.round.closed.clone(),
         ..ReplicaBatch::default()
     };
-    Ok(Absorbed { batch, in_step, pulled, conflicts, cloned })
+    Ok(Absorbed { batch, in_step, pulled, conflicts, cloned, kept })
+}
+
+/// Versions that bring back what is deleted or emptied now and has a file here, as the rows of
+/// those files.
+fn bring_back<S: ReplicaStore>(
+    store: &S,
+    staged: &mut Staged<'_, S>,
+    mut minter: Minter<'_>,
+) -> Fallible<Vec<FileRow>, S> {
+    let mut files = Vec::new();
+    for note in staged.touched() {
+        let Some(row) = store.file_of(&note).map_err(EngineError::Repo)? else { continue };
+        let was = staged.known_version(&row.version)?;
+        let heads = staged.heads(&note)?;
+        let [head] = heads[..] else { continue };
+        let now = staged.known_version(&head)?;
+        let Some(live) = was.live().filter(|live| live.content == row.content) else { continue };
+        if Loss::between(&[&*was], &[&*now]) != Loss::None {
+            let version = minter.mint_back(staged, head, live.clone())?;
+            files.push(FileRow { version, ..row });
+        }
+    }
+    Ok(files)
 }
 
 /// Merges what has several heads here too; those merge versions are unsent until the other side

@@ -120,6 +120,22 @@ impl<'m> Minter<'m> {
         Ok(staged.put_version(version)?.0)
     }
 
+    /// Stages a version that brings a note back, on top of the one that took it away, to what it
+    /// was.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn mint_back<R: Repo>(
+        &mut self,
+        staged: &mut Staged<'_, R>,
+        taken_away: VersionId,
+        was: Live,
+    ) -> Fallible<VersionId, R> {
+        let parent = staged.known_version(&taken_away)?;
+        let event = self.event(Some(parent.stamp));
+        Ok(staged.put_version(event.version(taken_away, &parent, State::Live(was)))?.0)
+    }
+
     fn edited<R: Repo>(
         &mut self,
         staged: &Staged<'_, R>,

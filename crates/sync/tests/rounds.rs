@@ -10,7 +10,7 @@ use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Kind;
 use crucible_proto::message::{self, Answer, Round};
 use crucible_store::server_repo::{Origin, ServerRepo};
-use crucible_sync::ask::{self, Asking};
+use crucible_sync::ask::{self, Asking, Losses};
 use crucible_sync::mint::{self, Change, Found, Minter};
 use crucible_sync::policy::Policies;
 use crucible_sync::replica::{ReplicaBatch, ReplicaMeta, ReplicaStore};
@@ -177,7 +177,8 @@ impl Device {
 
     fn absorb(&mut self, request: &ask::Request, done: message::Done, asking: &mut Asking) -> bool {
         let next = done.next;
-        let absorbed = ask::absorb(&self.store, request, done, &Policies::default());
+        let absorbed =
+            ask::absorb(&self.store, request, done, &Policies::default(), Losses::Followed);
         let absorbed = match absorbed {
             Ok(absorbed) => absorbed,
             Err(UnpackError::Unresolved) => {

@@ -218,7 +218,7 @@ fn guard(lost: u64, of: u64, direction: Direction) -> Failure {
                 "{lost} of {notes} were deleted or emptied elsewhere, and would go here too; \
                  nothing was changed"
             ),
-            "each can be brought back with `cru undelete` afterwards",
+            "`cru sync --restore-missing` keeps them, and brings them back everywhere",
         ),
     };
     Failure::new(Exit::Refused, message)
