@@ -17,7 +17,9 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, Va
     version,
     propagate_version = true,
     disable_help_subcommand = true,
-    after_help = "First five minutes: `cru demo` shows everything in a temporary folder. Then \
+    after_help = "Tokens: CRU_TOKEN, while it is set, wins over what this device has kept in \
+                  ~/.crucible (or CRU_HOME). Every flag has a variable: --allow-mass-delete is \
+                  CRU_ALLOW_MASS_DELETE=1.\n\nFirst five minutes: `cru demo` shows everything in a temporary folder. Then \
                   `cru up ~/Notes` here, and the `cru join …` line that it prints on the other \
                   machine.\n\nExit codes: 0 done · 1 failed · 2 wrong usage · 3 done, but \
                   something wants a look · 10 not a vault · 11 in use by another process · 12 not \
@@ -76,8 +78,9 @@ pub enum Verb {
     /// Makes a folder a copy of a vault on a server.
     ///
     /// LINK is what `cru up`, `cru invite` or `cru serve` printed: http(s)://host:port/VAULT#CODE.
-    /// Without #CODE a token is taken from CRU_TOKEN, --token-stdin, or this device's own. The
-    /// folder may be empty, absent or full of notes: what is on both sides is merged.
+    /// Without #CODE it takes a token from --token-stdin, CRU_TOKEN, or else the one this device
+    /// has kept. The folder may be empty, absent or full of notes: what is on both sides is
+    /// merged. In a folder that is a copy already it gets this device a new token.
     Join(Join),
     /// Prints a join line for one more device; good once, for ten minutes.
     Invite(Invite),
@@ -102,7 +105,7 @@ pub enum Verb {
     Undo,
     /// Lists places where a merge had to choose; shows or takes what it set aside.
     Conflicts(Conflicts),
-    /// Users, devices and tokens.
+    /// Users, devices and tokens. CRU_TOKEN, while it is set, wins over a token that was kept.
     Auth(Auth),
     /// Looks after a server's data: check, clean up, back up.
     Server(Server),
@@ -188,7 +191,7 @@ pub enum LogFormat {
 pub struct Join {
     /// http(s)://host:port/VAULT#CODE, or without #CODE when there is a token.
     pub link: String,
-    /// The folder; made if it is not there. Otherwise ./VAULT.
+    /// The folder; made if it is not there. Otherwise the copy of VAULT around, or else ./VAULT.
     pub folder: Option<PathBuf>,
     /// Reads a token from standard input.
     #[arg(long)]
@@ -492,10 +495,11 @@ pub enum ServerVerb {
 /// `cru export`
 #[derive(Debug, Args)]
 pub struct Export {
-    /// Writes a plain copy of the notes here.
+    /// Writes a plain copy of the notes here: a folder outside of any vault.
     #[arg(required_unless_present = "git", conflicts_with = "git")]
     pub to: Option<PathBuf>,
     /// Writes the whole history here, as a git repository: deleted notes and losing sides too.
+    /// A relative name counts from the folder of -C.
     #[arg(long, value_name = "DIR")]
     pub git: Option<PathBuf>,
 }

@@ -16,7 +16,7 @@ use crucible_store::sync_db::SyncDb;
 use crucible_sync::replica::ReplicaMeta;
 use crucible_trust::pairing::PairingCode;
 
-use crate::context::Context;
+use crate::context::{Context, GET_TOKEN};
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::home::Credential;
 use crate::vault_folder::{DATABASE, VaultFolder};
@@ -57,36 +57,34 @@ pub fn let_in(
         Proof::Known => {
             return context.home.credential(server, vault)?.ok_or_else(|| {
                 let message = format!("this device has no token for {server}");
-                Failure::new(Exit::NotAllowed, message).hint(
-                    "a line from `cru invite` on a device that is in has a code at its end; or \
-                     set CRU_TOKEN",
-                )
+                Failure::new(Exit::NotAllowed, message).hint(GET_TOKEN)
             });
         }
         Proof::Code(code) => {
             let paired = pair(context, server, &code.to_string(), device_name)?;
-            let scope = paired.rights.vaults.is_some().then_some(vault);
+            let reach = paired.rights.vaults.clone();
             let credential = credential_of(paired);
-            context.home.keep(server, scope, credential.clone())?;
+            context.home.keep(server, vault, reach.as_deref(), credential.clone())?;
             credential
         }
         Proof::Token(token) => {
-            let credential = own_token(context, server, token, device_name)?;
-            context.home.keep(server, None, credential.clone())?;
+            let (credential, reach) = own_token(context, server, token, device_name)?;
+            context.home.keep(server, vault, reach.as_deref(), credential.clone())?;
             credential
         }
     };
     Ok(credential)
 }
 
-/// Exchanges a user's token for one of this device's own, so that it is listed and revoked alone.
-/// Where that is not allowed the token itself is used.
+/// Exchanges a user's token for one of this device's own, so that it is listed and revoked alone;
+/// with the vaults it is for, where those are not all. Where that is not allowed the token itself
+/// is used.
 fn own_token(
     context: &Context,
     server: &str,
     token: String,
     device_name: &str,
-) -> Outcome<Credential> {
+) -> Outcome<(Credential, Option<Vec<String>>)> {
     let mut http = context.http(Origin {
         url: server.to_owned(),
         token: Some(token.clone()),
@@ -95,11 +93,14 @@ fn own_token(
     let me = api::whoami(&mut http)?;
     let key = context.home.device_key()?.public().to_string();
     match api::enroll(&mut http, &key, device_name) {
-        Ok(paired) => Ok(credential_of(paired)),
+        Ok(paired) => {
+            let reach = paired.rights.vaults.clone();
+            Ok((credential_of(paired), reach))
+        }
         // This device is somebody else's on that server already.
         Err(LinkError::Forbidden { .. }) => {
             let read_only = me.rights.access == Access::Read;
-            Ok(Credential { token, email: me.email, read_only })
+            Ok((Credential { token, email: me.email, read_only }, me.rights.vaults))
         }
         Err(error) => Err(error.into()),
     }
@@ -147,23 +148,22 @@ pub fn vault_there(http: &mut Http, name: &str, id: Option<VaultId>) -> Outcome<
 pub fn make_folder(root: &Path, config: &Config) -> Outcome<VaultFolder> {
     let state = root.join(config::FOLDER);
     fs::create_dir_all(&state).during(format!("making {}", state.display()))?;
-    let meta = ReplicaMeta {
-        vault: config.vault_id,
-        replica: ReplicaId::from_bytes(world::random()?),
-        counter: 0,
-        acked_counter: 0,
-        ticks: 0,
-        clock_correction_ms: 0,
-        common_root: None,
-        pulled: None,
-        conflicts_seen: 0,
-        rounds: 0,
-        names: 0,
-        joined: config.mode == Mode::Local,
-    };
-    drop(SyncDb::create(&state.join(DATABASE), &meta)?);
+    make_database(root, config)?;
     config.create(root)?;
     VaultFolder::at(root)?.ok_or_else(|| Failure::failed("the configuration is gone again"))
+}
+
+/// Makes the database of a vault's folder, of a replica that has met nobody yet.
+///
+/// # Errors
+/// When the disk does not let us, or another vault's database is there.
+pub fn make_database(root: &Path, config: &Config) -> Outcome<()> {
+    let replica = ReplicaId::from_bytes(world::random()?);
+    let mut meta = ReplicaMeta::new(config.vault_id, replica);
+    // Without another side there is nothing to meet first.
+    meta.joined = config.mode == Mode::Local;
+    drop(SyncDb::create(&root.join(config::FOLDER).join(DATABASE), &meta)?);
+    Ok(())
 }
 
 /// A name for a vault like the folder's: what a server takes as one.

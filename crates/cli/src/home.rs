@@ -124,14 +124,31 @@ impl Home {
         Ok(found)
     }
 
-    /// Keeps a token; `vault` is `None` for all vaults of the server.
+    /// Keeps a token that was got for `vault` and reaches the vaults in `reach`, or all of the
+    /// server's: from now on it, and none that was kept before, is the one for `vault`.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn keep(&self, server: &str, vault: Option<&str>, token: Credential) -> Outcome<()> {
-        let vault = vault.map_or(ANY_VAULT.to_owned(), str::to_ascii_lowercase);
+    pub fn keep(
+        &self,
+        server: &str,
+        vault: &str,
+        reach: Option<&[String]>,
+        token: Credential,
+    ) -> Outcome<()> {
+        let vault = vault.to_ascii_lowercase();
         self.change(|tokens| {
-            tokens.entry(server.to_owned()).or_default().insert(vault, token);
+            let vaults = tokens.entry(server.to_owned()).or_default();
+            vaults.remove(&vault);
+            match reach {
+                None => {
+                    vaults.insert(ANY_VAULT.to_owned(), token);
+                }
+                Some(names) => {
+                    let names = names.iter().map(|name| name.to_ascii_lowercase());
+                    vaults.extend(names.map(|name| (name, token.clone())));
+                }
+            }
         })
     }
 
@@ -284,8 +301,8 @@ mod tests {
     fn a_token_is_for_its_server_and_vault() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::at(folder.path());
-        home.keep("http://a", Some("Notes"), credential("one")).unwrap();
-        home.keep("http://a", None, credential("two")).unwrap();
+        home.keep("http://a", "Notes", Some(&["Notes".to_owned()]), credential("one")).unwrap();
+        home.keep("http://a", "work", None, credential("two")).unwrap();
         let token = |server, vault| {
             home.credential(server, vault).unwrap().map(|credential| credential.token)
         };
@@ -294,6 +311,16 @@ mod tests {
         assert_eq!(token("http://b", "notes"), None);
         home.server_moved("http://a", "https://b").unwrap();
         assert_eq!(token("https://b", "NOTES").as_deref(), Some("one"));
+    }
+
+    #[test]
+    fn the_token_got_last_for_a_vault_is_the_one_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path());
+        home.keep("http://a", "notes", Some(&["notes".to_owned()]), credential("old")).unwrap();
+        home.keep("http://a", "Notes", None, credential("new")).unwrap();
+        let kept = home.credential("http://a", "notes").unwrap().unwrap();
+        assert_eq!(kept.token, "new");
     }
 
     #[test]
@@ -309,7 +336,7 @@ mod tests {
     fn a_file_that_others_may_read_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::at(folder.path());
-        home.keep("http://a", None, credential("secret")).unwrap();
+        home.keep("http://a", "n", None, credential("secret")).unwrap();
         let path = folder.path().join(TOKENS_FILE);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();

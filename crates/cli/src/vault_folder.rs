@@ -6,6 +6,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crucible_core::vault_path::VaultPath;
+use crucible_node::api::{self, Access};
 use crucible_node::config::{self, Config, ConfigError, Mode};
 use crucible_node::http::{Http, Origin};
 use crucible_node::http_link::HttpLink;
@@ -16,7 +17,7 @@ use crucible_vault::real_fs::RealFs;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome, not_a_vault};
-use crate::home::Credential;
+use crate::home::Home;
 use crate::world;
 
 /// The database inside a vault's state folder.
@@ -50,14 +51,21 @@ impl VaultFolder {
         if !start.is_dir() {
             return Err(not_a_vault(format!("there is no folder {}", start.display())));
         }
-        for folder in start.ancestors() {
-            match Config::read(folder) {
-                Ok(config) => return Ok(Self { root: folder.to_owned(), config }),
-                Err(ConfigError::NotAVault(_)) => {}
-                Err(error) => return Err(error.into()),
+        Self::around(&start)?
+            .ok_or_else(|| not_a_vault(format!("{} is not in a vault", start.display())))
+    }
+
+    /// The vault that `place`, which need not be there, is in or is the root of.
+    ///
+    /// # Errors
+    /// What [`Config::read`] says.
+    pub fn around(place: &Path) -> Outcome<Option<Self>> {
+        for folder in place.ancestors() {
+            if let Some(found) = Self::at(folder)? {
+                return Ok(Some(found));
             }
         }
-        Err(not_a_vault(format!("{} is not in a vault", start.display())))
+        Ok(None)
     }
 
     /// The vault whose root is exactly `folder`; `None` when it is none.
@@ -85,19 +93,27 @@ impl VaultFolder {
         Ok(SyncDb::open(&self.database())?)
     }
 
-    /// Locks and opens the folder, to change it.
+    /// Locks and opens the folder, to change what is in it.
     ///
     /// # Errors
     /// Exit 11 when another process has it; what the store and the folder say.
-    pub fn open(&self, context: &Context) -> Outcome<OpenVault> {
+    pub fn open(&self) -> Outcome<OpenVault> {
+        self.open_as(false)
+    }
+
+    /// The same, for rounds with the other side.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; with CRU_TOKEN what the server says of it.
+    pub fn open_for_rounds(&self, context: &Context) -> Outcome<OpenVault> {
+        self.open_as(self.is_read_only(context)?)
+    }
+
+    fn open_as(&self, read_only: bool) -> Outcome<OpenVault> {
         let unique = crucible_core::hash::hex(&world::random::<16>()?);
         let fs = RealFs::open(&self.root, &unique)?;
         let lock = VaultLock::acquire(&fs, std::process::id())?;
         let store = self.store()?;
-        let read_only = match self.credential(context)? {
-            Some(credential) => credential.read_only,
-            None => false,
-        };
         let settings = Settings { policies: self.config.rules(), read_only };
         let replica = Replica::new(fs, store, settings, scan_on_all_cores)
             .map_err(|glob| Failure::failed(format!("the policy {glob:?} cannot be read")))?;
@@ -112,14 +128,23 @@ impl VaultFolder {
         }
     }
 
-    fn credential(&self, context: &Context) -> Outcome<Option<Credential>> {
-        match self.server() {
-            None => Ok(None),
-            Some(server) => context.home.credential(server, &self.config.vault),
+    /// Whether the token that rounds are made with allows reading alone. Of one that was kept it
+    /// is known; CRU_TOKEN may be any.
+    fn is_read_only(&self, context: &Context) -> Outcome<bool> {
+        let Some(server) = self.server() else { return Ok(false) };
+        let kept = context.home.credential(server, &self.config.vault)?;
+        match (&context.token, kept) {
+            (None, None) => Ok(false),
+            (None, Some(kept)) => Ok(kept.read_only),
+            (Some(given), Some(kept)) if *given == kept.token => Ok(kept.read_only),
+            (Some(_), _) => {
+                let me = api::whoami(&mut self.http(context)?)?;
+                Ok(me.rights.access == Access::Read)
+            }
         }
     }
 
-    /// Speaks to the server with this device's token, or CRU_TOKEN where it has none.
+    /// Speaks to the server with CRU_TOKEN, or else with this device's own token.
     ///
     /// # Errors
     /// Exit 2 for a vault without a server, exit 12 without a token.
@@ -128,13 +153,8 @@ impl VaultFolder {
             return Err(Failure::new(Exit::Usage, "this vault has no server")
                 .hint("`cru up` gives it one; until then versions are kept here alone"));
         };
-        let own = self.credential(context)?.map(|credential| credential.token);
-        let Some(token) = own.or_else(|| context.token.clone()) else {
-            let message = format!("this device has no token for {server}");
-            return Err(Failure::new(Exit::NotAllowed, message).hint(
-                "`cru invite` on a device that is in prints a join line; run it in this folder",
-            ));
-        };
+        let kept = |home: &Home| home.credential(server, &self.config.vault);
+        let token = context.token_for(server, kept)?;
         context.http(Origin { url: server.to_owned(), token: Some(token), roots_pem: None })
     }
 

@@ -4,7 +4,7 @@
 //! A line `laptop$ COMMAND` or `phone$ COMMAND` is run by `sh` in that device's folder (`$` alone is
 //! the laptop); the lines after it are what it prints, both streams together. `…` stands for
 //! anything within a line, and alone on a line for any number of lines. Each page has a server of
-//! its own; the manual calls it 127.0.0.1:4200, and CRU_TOKEN holds a token for it.
+//! its own; the manual calls it 127.0.0.1:4200, and TOKEN holds a token for it.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::fs;
@@ -109,7 +109,7 @@ impl Page {
             .env("PATH", format!("{}:{path}", root.join("bin").display()))
             .env("HOME", root.join(format!("home-{}", step.device)))
             .env("CRU_HOME", root.join(format!("home-{}", step.device)))
-            .env("CRU_TOKEN", &self.token)
+            .env("TOKEN", &self.token)
             .env("TZ", "UTC")
             .env("LC_ALL", "C.UTF-8")
             .env("GIT_CONFIG_NOSYSTEM", "1")

@@ -44,20 +44,7 @@ impl Device {
     fn on(number: u8, link: &ServerLink, variant: Variant) -> Self {
         let fs = FakeFs::new(variant);
         fs.disk().user_make_dir(".crucible").unwrap();
-        let meta = ReplicaMeta {
-            vault: VAULT,
-            replica: ReplicaId::from_bytes([number; 16]),
-            counter: 0,
-            acked_counter: 0,
-            ticks: 0,
-            clock_correction_ms: 0,
-            common_root: None,
-            pulled: None,
-            conflicts_seen: 0,
-            rounds: 0,
-            names: 0,
-            joined: false,
-        };
+        let meta = ReplicaMeta::new(VAULT, ReplicaId::from_bytes([number; 16]));
         let store = MemoryStore::device(meta);
         let replica = Replica::new(fs, store, Settings::default(), scan_here).unwrap();
         let world = Clock { now_ms: 1_000_000 + u64::from(number), seed: u128::from(number) << 32 };

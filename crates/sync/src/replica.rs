@@ -104,6 +104,26 @@ pub struct ReplicaMeta {
     pub joined: bool,
 }
 
+impl ReplicaMeta {
+    /// A replica that has done nothing and met nobody yet.
+    pub fn new(vault: VaultId, replica: ReplicaId) -> Self {
+        Self {
+            vault,
+            replica,
+            counter: 0,
+            acked_counter: 0,
+            ticks: 0,
+            clock_correction_ms: 0,
+            common_root: None,
+            pulled: None,
+            conflicts_seen: 0,
+            rounds: 0,
+            names: 0,
+            joined: false,
+        }
+    }
+}
+
 /// A device's store.
 pub trait ReplicaStore: Repo {
     /// This replica's facts.

@@ -56,20 +56,7 @@ struct Device {
 
 impl Device {
     fn new(number: u8) -> Self {
-        let meta = ReplicaMeta {
-            vault: VAULT,
-            replica: ReplicaId::from_bytes([number; 16]),
-            counter: 0,
-            acked_counter: 0,
-            ticks: 0,
-            clock_correction_ms: 0,
-            common_root: None,
-            pulled: None,
-            conflicts_seen: 0,
-            rounds: 0,
-            names: 0,
-            joined: false,
-        };
+        let meta = ReplicaMeta::new(VAULT, ReplicaId::from_bytes([number; 16]));
         Self { store: MemoryStore::device(meta), now_ms: 1_000_000 + u64::from(number) }
     }
 

@@ -55,20 +55,7 @@ impl Scribe {
 
     /// Facts of a device to begin with.
     pub fn meta(vault: VaultId) -> ReplicaMeta {
-        ReplicaMeta {
-            vault,
-            replica: replica(0),
-            counter: 0,
-            acked_counter: 0,
-            ticks: 0,
-            clock_correction_ms: 0,
-            common_root: None,
-            pulled: None,
-            conflicts_seen: 0,
-            rounds: 0,
-            names: 0,
-            joined: false,
-        }
+        ReplicaMeta::new(vault, replica(0))
     }
 
     /// The next batch for `store`.

@@ -561,20 +561,7 @@ impl Simulation {
 }
 
 fn first_meta(number: usize) -> ReplicaMeta {
-    ReplicaMeta {
-        vault: VAULT,
-        replica: ReplicaId::from_bytes([number as u8 + 1; 16]),
-        counter: 0,
-        acked_counter: 0,
-        ticks: 0,
-        clock_correction_ms: 0,
-        common_root: None,
-        pulled: None,
-        conflicts_seen: 0,
-        rounds: 0,
-        names: 0,
-        joined: false,
-    }
+    ReplicaMeta::new(VAULT, ReplicaId::from_bytes([number as u8 + 1; 16]))
 }
 
 /// A trace in short.

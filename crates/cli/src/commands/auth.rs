@@ -164,11 +164,7 @@ fn http(url: Option<&str>, context: &Context) -> Outcome<Http> {
         return VaultFolder::find(&context.start)?.http(context);
     };
     let url = server_of(url)?;
-    let known = context.home.any_credential(&url)?.map(|known| known.token);
-    let Some(token) = known.or_else(|| context.token.clone()) else {
-        return Err(Failure::new(Exit::NotAllowed, format!("this device has no token for {url}"))
-            .hint("`cru auth login` or `cru join` gets one"));
-    };
+    let token = context.token_for(&url, |home| home.any_credential(&url))?;
     context.http(Origin { url, token: Some(token), roots_pem: None })
 }
 

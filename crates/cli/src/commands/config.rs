@@ -38,15 +38,8 @@ fn server(folder: &VaultFolder, context: &Context, url: &str) -> Outcome<()> {
             .hint("it has the form http(s)://host:port"));
     };
     let vault = &folder.config.vault;
-    let known = match folder.server() {
-        Some(old) => context.home.credential(old, vault)?,
-        None => context.home.credential(&url, vault)?,
-    };
-    let token = known.map(|known| known.token).or_else(|| context.token.clone());
-    let Some(token) = token else {
-        return Err(Failure::new(Exit::NotAllowed, format!("this device has no token for {url}"))
-            .hint("`cru join` with a line from there connects this folder"));
-    };
+    let kept_for = folder.server().unwrap_or(&url);
+    let token = context.token_for(&url, |home| home.credential(kept_for, vault))?;
     let origin = Origin { url: url.clone(), token: Some(token), roots_pem: None };
     let there = api::vault(&mut context.http(origin)?, vault)?;
     if there.map(|there| there.id) != Some(folder.config.vault_id) {

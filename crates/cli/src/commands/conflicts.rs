@@ -98,7 +98,7 @@ fn show_hunk(context: &Context, hunk: &Hunk) -> Outcome<()> {
 }
 
 fn take(folder: &VaultFolder, context: &Context, which: &str, side: Side) -> Outcome {
-    let mut vault = folder.open(context)?;
+    let mut vault = folder.open()?;
     let conflict = find(vault.replica.store(), which)?;
     let wanted = match side {
         Side::Ours => Take::Winner,

@@ -206,7 +206,7 @@ impl Device {
 
     fn round(&self) -> Outcome<Report> {
         let folder = self.folder()?;
-        let mut vault = folder.open(&self.context)?;
+        let mut vault = folder.open_for_rounds(&self.context)?;
         let mut link = folder.link(&self.context)?;
         let bar = Bar::new(&self.output);
         let link = link.as_mut().map(|link| link as &mut dyn Link);
@@ -425,7 +425,7 @@ impl Stage {
             return Err(lost(&self.picks.word, "the conflict over one word"));
         };
         let folder = laptop.folder()?;
-        let mut vault = folder.open(&laptop.context)?;
+        let mut vault = folder.open_for_rounds(&laptop.context)?;
         let mut fetcher = Fetcher::new(&folder, &laptop.context);
         let mut fetch = |version: &_| fetcher.bytes(version);
         vault.replica.take(&conflict.id, Take::Loser, &mut Machine, &mut fetch)?;

@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::args::Export;
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::nesting;
 use crate::output::{count, plain};
 use crate::past::{Entry, Past};
 use crate::progress::Bar;
@@ -29,7 +30,7 @@ use git_stream::{Commit, GitStream, Names};
 /// Exports.
 pub fn run(args: &Export, context: &Context) -> Outcome {
     let folder = VaultFolder::find(&context.start)?;
-    let target = |to: &Path| empty(&outside(&folder, &context.path(to))?);
+    let target = |to: &Path| empty(outside(context.path(to), to)?);
     match (&args.git, &args.to) {
         (Some(to), _) => git(&folder, context, &target(to)?),
         (None, Some(to)) => copy(&folder, context, &target(to)?),
@@ -37,21 +38,25 @@ pub fn run(args: &Export, context: &Context) -> Outcome {
     }
 }
 
-/// Not inside the vault: a copy of the notes there would be synced as more notes.
-fn outside(folder: &VaultFolder, to: &Path) -> Outcome<PathBuf> {
-    let parent = to.ancestors().skip(1).find_map(|folder| folder.canonicalize().ok());
-    let inside =
-        |path: PathBuf| folder.root.canonicalize().is_ok_and(|root| path.starts_with(root));
-    if parent.is_some_and(inside) {
-        let message = format!("{} is inside the vault; nothing was written", to.display());
-        return Err(Failure::new(Exit::Refused, message).hint("name a folder outside of it"));
-    }
-    Ok(to.to_owned())
+/// Not inside a vault, this one or another: a copy of the notes there would be synced as more
+/// notes. `typed` is the target as a person wrote it.
+fn outside(to: PathBuf, typed: &Path) -> Outcome<PathBuf> {
+    let Some(around) = nesting::vault_around(&to)? else { return Ok(to) };
+    let message = format!(
+        "{} is inside the vault {}, and what is there is synced; nothing was written",
+        to.display(),
+        around.config.vault,
+    );
+    let hint = match typed.is_relative() {
+        true => "a relative name counts from the folder of -C, as in git: give a full path, or ../",
+        false => "name a folder outside of it",
+    };
+    Err(Failure::new(Exit::Refused, message).hint(hint))
 }
 
 /// A folder that is not there yet, or has nothing in it.
-fn empty(to: &Path) -> Outcome<PathBuf> {
-    let filled = match fs::read_dir(to) {
+fn empty(to: PathBuf) -> Outcome<PathBuf> {
+    let filled = match fs::read_dir(&to) {
         Ok(mut entries) => entries.next().is_some(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
         Err(error) => return Err(error).during(format!("reading {}", to.display())),
@@ -60,12 +65,12 @@ fn empty(to: &Path) -> Outcome<PathBuf> {
         let message = format!("{} is not empty; nothing was written", to.display());
         return Err(Failure::new(Exit::Refused, message).hint("name a folder that is not there"));
     }
-    fs::create_dir_all(to).during(format!("making {}", to.display()))?;
-    Ok(to.to_owned())
+    fs::create_dir_all(&to).during(format!("making {}", to.display()))?;
+    Ok(to)
 }
 
 fn copy(folder: &VaultFolder, context: &Context, to: &Path) -> Outcome {
-    let mut vault = folder.open(context)?;
+    let mut vault = folder.open()?;
     let bar = Bar::new(&context.output);
     rounds::make(&mut vault, None, Options::default(), &bar)?;
     let files = vault.replica.store().files()?;
@@ -259,19 +264,22 @@ mod tests {
             mode: Mode::Local,
             policies: Vec::new(),
         };
-        let folder = crate::attach::make_folder(&root, &config).unwrap();
-        for inside in ["copy", "deep/er/copy", "../vault/copy"] {
-            let refused = outside(&folder, &root.join(inside)).unwrap_err();
+        crate::attach::make_folder(&root, &config).unwrap();
+        for inside in ["", "copy", "deep/er/copy", "../vault/copy"] {
+            let refused = outside(root.join(inside), Path::new(inside)).unwrap_err();
             assert_eq!(refused.exit, Exit::Refused, "{inside}");
+            assert!(refused.hint.contains("-C"), "{refused:?}");
         }
-        assert!(outside(&folder, &root.join("../copy")).is_ok());
+        let full = root.join("copy");
+        assert!(outside(full.clone(), &full).unwrap_err().hint.contains("outside"));
+        assert!(outside(root.join("../copy"), Path::new("../copy")).is_ok());
     }
 
     #[test]
     fn nothing_is_written_over() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(empty(&folder.path().join("new")).is_ok());
+        assert!(empty(folder.path().join("new")).is_ok());
         fs::write(folder.path().join("precious"), "x").unwrap();
-        assert_eq!(empty(folder.path()).unwrap_err().exit, Exit::Refused);
+        assert_eq!(empty(folder.path().to_owned()).unwrap_err().exit, Exit::Refused);
     }
 }

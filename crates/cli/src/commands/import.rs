@@ -52,7 +52,7 @@ pub fn run(args: &Import, context: &Context) -> Outcome {
         Some(into) => Some(folder.path_of(context, into)?),
         None => None,
     };
-    let mut vault = folder.open(context)?;
+    let mut vault = folder.open()?;
     let bar = Bar::new(&context.output);
     // What is in the folder now is versioned first, as what it is.
     rounds::make(&mut vault, None, Options::default(), &bar)?;

@@ -12,6 +12,7 @@ use crate::args::Init;
 use crate::attach;
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::nesting;
 use crate::output::{STRONG, count};
 use crate::progress::Bar;
 use crate::rounds;
@@ -28,6 +29,7 @@ pub fn run(args: &Init, context: &Context) -> Outcome {
         let message = format!("{} is the vault {} already", root.display(), there.config.vault);
         return Err(Failure::new(Exit::Refused, message).hint("`cru status` tells more"));
     }
+    nesting::require_alone(&root)?;
     let name = match &args.name {
         Some(name) => VaultName::new(name)
             .map_err(|error| Failure::new(Exit::Usage, format!("--name: {error}")))?
@@ -42,7 +44,7 @@ pub fn run(args: &Init, context: &Context) -> Outcome {
         policies: Vec::new(),
     };
     let folder = attach::make_folder(&root, &config)?;
-    let mut vault = folder.open(context)?;
+    let mut vault = folder.open()?;
     let bar = Bar::new(&context.output);
     let done = rounds::make(&mut vault, None, Options::default(), &bar)?;
     bar.clear();

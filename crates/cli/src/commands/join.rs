@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crucible_node::api;
 use crucible_node::config::{self, Change, Config, Mode};
@@ -16,6 +16,7 @@ use crate::attach::{self, Proof};
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::join_link::JoinLink;
+use crate::nesting;
 use crate::output::STRONG;
 use crate::progress::Bar;
 use crate::rounds;
@@ -28,18 +29,26 @@ const TOKEN_BYTES_MAX: u64 = 64 << 10;
 /// Joins.
 pub fn run(args: &Join, context: &Context) -> Outcome {
     let link = JoinLink::parse(&args.link)?;
-    let root = match &args.folder {
-        Some(folder) => context.path(folder),
-        None => context.start.join(link.vault.as_str()),
-    };
+    let root = folder(args, &link, context)?;
     let there = VaultFolder::at(&root)?;
-    if let Some(there) = &there {
-        check_same(there, &link, &root)?;
+    match &there {
+        Some(there) => check_same(there, &link, &root)?,
+        None => nesting::require_alone(&root)?,
     }
     let proof = proof(&link, args.token_stdin, context)?;
+    if let Some(there) = there.as_ref().filter(|there| there.server().is_some()) {
+        let also = match proof {
+            Proof::Known => "; `cru sync` is all it needs",
+            Proof::Code(_) | Proof::Token(_) => "; this device gets a new token for it",
+        };
+        let vault = &there.config.vault;
+        context.output.note(format!("{} is a copy of {vault} already{also}", root.display()));
+    }
     let device_name = args.device_name.as_deref().unwrap_or(&context.machine);
     let vault = link.vault.as_str();
     let credential = attach::let_in(context, &link.server, vault, proof, device_name)?;
+    // From here on this device speaks with what it was given, not with what it showed.
+    let context = &context.with_kept_tokens();
     let token = Some(credential.token);
     let mut http = context.http(Origin { url: link.server.clone(), token, roots_pem: None })?;
     let known = there.as_ref().map(|there| there.config.vault_id);
@@ -52,6 +61,17 @@ pub fn run(args: &Join, context: &Context) -> Outcome {
             first_round(&there, context)
         }
         None => make(&root, &link.server, &vault, context),
+    }
+}
+
+/// Which folder is meant: without a name the vault one stands in, if it is a copy of that one.
+fn folder(args: &Join, link: &JoinLink, context: &Context) -> Outcome<PathBuf> {
+    if let Some(folder) = &args.folder {
+        return Ok(context.path(folder));
+    }
+    match nesting::vault_around(&context.start)? {
+        Some(around) if is_same(&around, link) => Ok(around.root),
+        _ => Ok(context.start.join(link.vault.as_str())),
     }
 }
 
@@ -103,7 +123,7 @@ fn ask(root: &Path, config: &Config, context: &Context) -> Outcome<()> {
 }
 
 fn plan(folder: &VaultFolder, context: &Context) -> Outcome<()> {
-    let mut vault = folder.open(context)?;
+    let mut vault = folder.open_for_rounds(context)?;
     let mut link = folder.link(context)?;
     let link = link.as_mut().map(|link| link as &mut dyn Link);
     let plan = vault.replica.plan(link, &mut Machine)?;
@@ -111,7 +131,7 @@ fn plan(folder: &VaultFolder, context: &Context) -> Outcome<()> {
 }
 
 fn first_round(folder: &VaultFolder, context: &Context) -> Outcome {
-    let mut vault = folder.open(context)?;
+    let mut vault = folder.open_for_rounds(context)?;
     let mut link = folder.link(context)?;
     let bar = Bar::new(&context.output);
     let link = link.as_mut().map(|link| link as &mut dyn Link);
@@ -122,15 +142,18 @@ fn first_round(folder: &VaultFolder, context: &Context) -> Outcome {
 
 /// A folder that is a vault already may join again, or be given a server; never another vault.
 fn check_same(there: &VaultFolder, link: &JoinLink, root: &Path) -> Outcome<()> {
-    let same_name = there.config.vault.eq_ignore_ascii_case(link.vault.as_str());
-    let same_server = there.server().is_none_or(|server| server == link.server);
-    if same_name && same_server {
+    if is_same(there, link) {
         return Ok(());
     }
     let at = there.server().map_or(String::new(), |server| format!(" of {server}"));
     let message = format!("{} is a copy of {}{at} already", root.display(), there.config.vault);
     Err(Failure::new(Exit::Usage, message)
         .hint("name another folder; if the server has only moved: `cru sync config server URL`"))
+}
+
+fn is_same(there: &VaultFolder, link: &JoinLink) -> bool {
+    let same_name = there.config.vault.eq_ignore_ascii_case(link.vault.as_str());
+    same_name && there.server().is_none_or(|server| server == link.server)
 }
 
 /// What this device has to show.

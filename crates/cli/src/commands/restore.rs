@@ -74,7 +74,7 @@ fn bring_back(
         return Err(Failure::failed(message).hint("`cru sync` first"));
     };
     let bytes = past.bytes(entry)?;
-    let mut vault = folder.open(context)?;
+    let mut vault = folder.open()?;
     let report = vault.replica.restore(&version, bytes, &mut Machine)?;
     for notice in &report.notices {
         context.output.warn(notice_in_words(notice));

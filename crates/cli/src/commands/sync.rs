@@ -26,7 +26,7 @@ pub fn both(before: Round, after: Round) -> Round {
 /// Makes a round.
 pub fn run(round: Round, context: &Context) -> Outcome {
     let folder = VaultFolder::find(&context.start)?;
-    let mut vault = folder.open(context)?;
+    let mut vault = folder.open_for_rounds(context)?;
     let mut link = folder.link(context)?;
     if round.dry_run {
         let link = link.as_mut().map(|link| link as &mut dyn Link);

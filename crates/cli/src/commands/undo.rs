@@ -12,7 +12,7 @@ use crate::world::Machine;
 /// Undoes one round.
 pub fn run(context: &Context) -> Outcome {
     let folder = VaultFolder::find(&context.start)?;
-    let mut vault = folder.open(context)?;
+    let mut vault = folder.open()?;
     let mut fetcher = Fetcher::new(&folder, context);
     let mut fetch = |version: &_| fetcher.bytes(version);
     let report = vault.replica.undo(&mut Machine, &mut fetch)?;

@@ -17,6 +17,7 @@ use crate::attach;
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::home::Credential;
+use crate::nesting;
 use crate::output::{MARK, STRONG};
 use crate::service::{self, Plan, Running};
 use crate::vault_folder::VaultFolder;
@@ -29,6 +30,8 @@ const WATCH: Watch = Watch { quiet_ms: 400, every: 300 };
 
 /// Serves the vault and keeps the folder in step.
 pub fn run(args: &Up, context: &Context) -> Outcome {
+    // The server is this process's own, and so is the token for it.
+    let context = &context.with_kept_tokens();
     let stopped = context.signals.take();
     let root = match &args.folder {
         Some(folder) => context.path(folder),
@@ -75,6 +78,7 @@ fn vault(root: &Path, name: Option<&str>) -> Outcome<VaultFolder> {
     if let Some(folder) = VaultFolder::at(root)? {
         return Ok(folder);
     }
+    nesting::require_alone(root)?;
     let name = match name {
         Some(name) => VaultName::new(name)
             .map_err(|error| Failure::new(Exit::Usage, format!("--name: {error}")))?
@@ -158,7 +162,8 @@ fn attach_own(
         let email = Some(user.email.to_string());
         context.home.keep(
             url,
-            Some(name.as_str()),
+            name.as_str(),
+            Some(&[name.to_string()]),
             Credential { token, email, read_only: false },
         )?;
     }

@@ -211,7 +211,7 @@ impl<'c> Keeper<'c> {
             Some(folder) => folder,
             None => VaultFolder::find(&self.root)?,
         };
-        let mut vault = folder.open(self.context)?;
+        let mut vault = folder.open_for_rounds(self.context)?;
         if self.link.is_none() {
             self.link = folder.link(self.context)?;
         }

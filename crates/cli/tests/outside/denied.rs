@@ -1,6 +1,6 @@
 //! Wrong, revoked and read-only tokens.
 
-use crate::kit::{World, run, settle};
+use crate::kit::{World, settle};
 
 #[test]
 fn a_wrong_token_exits_12_and_makes_no_vault() {
@@ -61,10 +61,7 @@ fn a_revoked_device_exits_12_keeps_its_files_and_loses_nothing() {
     alice.write("a.md", "a\n");
     settle(&[&alice, &bob]);
     let link = world.link("");
-    let mut command = alice.command();
-    command.env("CRU_TOKEN", &world.token);
-    command.arg("-C").arg(&alice.dir).args(["auth", "devices", "--json"]);
-    let listed = run(&mut command).ok();
+    let listed = alice.cru(&["auth", "devices", "--json"]).ok();
     let devices = listed.objects();
     assert!(devices.len() >= 2, "{link}: two devices have joined\n{}", listed.told());
     let ids: Vec<&str> = devices

@@ -25,6 +25,8 @@ mod in_step;
 mod merge_file;
 mod merging;
 mod names;
+mod nesting;
 mod pairing;
 mod tls;
+mod tokens;
 mod watching;
