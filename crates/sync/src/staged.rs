@@ -295,7 +295,7 @@ impl<'r, R: Repo> Staged<'r, R> {
     }
 
     /// Takes back stored versions that nobody else has, and works out their notes' heads anew
-    /// from what remains.
+    /// from what remains. Their parents must be known: what they replaced is found through those.
     pub fn drop_versions(&mut self, dropped: &[VersionId]) -> Fallible<(), R> {
         let mut notes: BTreeMap<NoteId, Vec<VersionId>> = BTreeMap::new();
         for id in dropped {

@@ -179,8 +179,12 @@ impl Scribe {
         let by = usize::from(step.how) % REPLICAS;
         let newest = store.version(heads.last().expect("a note has a head")).unwrap().unwrap();
         let parents = match from {
-            From::Older if !newest.parents.is_empty() => newest.parents.clone(),
-            From::Older => Vec::new(),
+            // Known ones alone: who writes on top of a version has it, and only then is what one
+            // replica's clock says about two of its versions what their ancestry says.
+            From::Older => {
+                let known = |id: &VersionId| store.version(id).unwrap().is_some();
+                newest.parents.iter().copied().filter(known).collect()
+            }
             From::Unknown => {
                 let unknown = VersionId::from_bytes([step.pick as u8; 32]);
                 let mut parents = [heads.clone(), vec![unknown]].concat();
