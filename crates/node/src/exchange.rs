@@ -10,7 +10,7 @@ use crucible_core::hash::ContentHash;
 use crucible_core::id::VersionId;
 use crucible_core::limits::CLOCK_AHEAD_MAX_MS;
 use crucible_core::merkle::Difference;
-use crucible_core::merkle::walk::{Walk, WalkAnswer, WalkError, WalkLimits};
+use crucible_core::merkle::walk::{Walk, WalkAnswer, WalkAsk, WalkError, WalkLimits};
 use crucible_proto::limits::HAVE_MAX;
 use crucible_proto::message::{self, Answer, Cursor, Done};
 use crucible_sync::ask::{self, Asking, Losses, Request};
@@ -27,6 +27,8 @@ use crate::report::{Notice, Progress};
 
 /// Answers without progress after which a round gives up.
 const MENDS_MAX: u32 = 12;
+/// Bytes that a round may carry in case a walk is needed: the top of a trie of any size.
+const OPENING_BYTES_MAX: usize = 384;
 /// Notes told in one request after a walk: few enough for their texts to make one page.
 const HAVE_PAGE: usize = if HAVE_MAX < 512 { HAVE_MAX } else { 512 };
 
@@ -38,8 +40,8 @@ enum Heard {
     Again,
     /// Ask again with whole records.
     AgainWhole,
-    /// No common root is known there.
-    Walk,
+    /// No common root is known there; its answer to the walk that the round began.
+    Walk(Option<WalkAnswer>),
 }
 
 impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
@@ -59,10 +61,13 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             pull_only,
         };
         let (mut mends, mut walked) = (0, false);
+        let mut opening = self.opening(link)?;
         round.undid_losses = false;
         while mends < MENDS_MAX {
             asking.allow_mass_delete |= round.undoes_losses;
-            let request = ask::request(&self.store, &asking)?;
+            let mut request = ask::request(&self.store, &asking)?;
+            let opened = opening.take();
+            request.round.walk = opened.as_ref().map(|(_, first)| first.clone());
             match self.ask(link, round, &request)? {
                 Heard::Done { in_step: true, .. } => return Ok(true),
                 Heard::Done { next: Some(next), .. } => asking.cursor = Some(next),
@@ -73,13 +78,18 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                         return Ok(false);
                     }
                     walked = true;
-                    self.walk(link, round, &mut asking)?;
+                    if self.walk(link, round, &mut asking, None)? {
+                        return Ok(true);
+                    }
                     asking.cursor = None;
                 }
-                Heard::Walk => {
+                Heard::Walk(answer) => {
                     walked = true;
                     mends += 1;
-                    self.walk(link, round, &mut asking)?;
+                    let begun = opened.map(|(walk, _)| walk).zip(answer);
+                    if self.walk(link, round, &mut asking, begun)? {
+                        return Ok(true);
+                    }
                     asking.cursor = None;
                 }
                 Heard::Again => mends += 1,
@@ -109,7 +119,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         };
         match message::parse::<Answer>(&body).map_err(malformed)? {
             Answer::Done(done) => self.absorb(round, request, *done),
-            Answer::UnknownRoot { .. } => Ok(Heard::Walk),
+            Answer::UnknownRoot { walk } => Ok(Heard::Walk(walk)),
             Answer::ClockAhead { now_ms } => {
                 self.correct_clock(round, now_ms)?;
                 Ok(Heard::Again)
@@ -186,16 +196,38 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         self.mint_again(&*round.world, |meta| meta.clock_correction_ms = by_ms)
     }
 
-    /// Finds what differs without a common root, and tells and asks about just that.
+    /// The first request of a walk, to go with the first round of a connection: only then can
+    /// the other side be one that was put back to an older backup. A tree that needs many bytes
+    /// to show its top does without.
+    fn opening(&self, link: &dyn Link) -> Fallible<Option<(Walk, WalkAsk)>, S> {
+        if link.traffic().requests > 0 || self.meta()?.common_root.is_none() {
+            return Ok(None);
+        }
+        let mine = self.store.root().map_err(EngineError::Repo)?;
+        let limits = WalkLimits { ask_inline_bytes: 0, ..WalkLimits::default() };
+        let mut walk = Walk::new(mine.as_ref(), limits);
+        let first = match walk.ask(&Tree(&self.store)) {
+            Ok(first) => first,
+            Err(WalkError::Read(error)) => return Err(EngineError::from(error).into()),
+            Err(other) => return Err(malformed(&other).into()),
+        };
+        let short = first.filter(|first| first.encode().len() <= OPENING_BYTES_MAX);
+        Ok(short.map(|first| (walk, first)))
+    }
+
+    /// Finds what differs without a common root, and tells and asks about just that. Whether both
+    /// are in step then.
     fn walk(
         &mut self,
         link: &mut dyn Link,
         round: &mut Round<'_>,
         asking: &mut Asking,
-    ) -> Fallible<(), S> {
-        let differing = self.find_differences(link)?;
+        begun: Option<(Walk, WalkAnswer)>,
+    ) -> Fallible<bool, S> {
+        let differing = self.find_differences(link, begun)?;
         let mut at = 0;
         let mut mends = 0;
+        let mut in_step = false;
         while at < differing.len() && mends < MENDS_MAX {
             let page = &differing[at..differing.len().min(at + HAVE_PAGE)];
             asking.allow_mass_delete |= round.undoes_losses;
@@ -204,30 +236,41 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 Heard::Done { next: Some(next), .. } if next.after > 0 => {
                     at += usize::try_from(next.after).unwrap_or(page.len()).min(page.len());
                 }
-                Heard::Done { .. } => at += page.len(),
-                Heard::Again | Heard::AgainWhole | Heard::Walk => mends += 1,
+                Heard::Done { in_step: equal, .. } => {
+                    at += page.len();
+                    in_step = equal;
+                }
+                Heard::Again | Heard::AgainWhole | Heard::Walk(_) => mends += 1,
             }
         }
-        Ok(())
+        Ok(in_step && at >= differing.len())
     }
 
-    fn find_differences(&self, link: &mut dyn Link) -> Fallible<Vec<Difference>, S> {
+    fn find_differences(
+        &self,
+        link: &mut dyn Link,
+        mut begun: Option<(Walk, WalkAnswer)>,
+    ) -> Fallible<Vec<Difference>, S> {
         const RESTARTS_MAX: u32 = 5;
         for _ in 0..RESTARTS_MAX {
             let mine = self.store.root().map_err(EngineError::Repo)?;
             let tree = Tree(&self.store);
-            let mut walk = Walk::new(mine.as_ref(), WalkLimits::default());
+            let new = || (Walk::new(mine.as_ref(), WalkLimits::default()), None);
+            let (mut walk, mut answered) =
+                begun.take().map_or_else(new, |(walk, answer)| (walk, Some(answer)));
             let result = loop {
+                if let Some(answer) = answered.take()
+                    && let Err(error) = walk.take(&tree, &answer)
+                {
+                    break Err(error);
+                }
                 let ask = match walk.ask(&tree) {
                     Ok(Some(ask)) => ask,
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 };
                 let body = link.walk(&ask.encode())?;
-                let answer = WalkAnswer::decode(&body).map_err(|error| malformed(&error))?;
-                if let Err(error) = walk.take(&tree, &answer) {
-                    break Err(error);
-                }
+                answered = Some(WalkAnswer::decode(&body).map_err(|error| malformed(&error))?);
             };
             match result {
                 Ok(()) => return Ok(walk.into_differences()),

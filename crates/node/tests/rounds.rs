@@ -332,3 +332,23 @@ fn a_lost_database_keeps_every_word() {
     in_step(&a, &again);
     assert!(again.replica.store().unsent().unwrap().is_empty());
 }
+
+#[test]
+fn one_edit_of_a_large_flat_folder_takes_three_requests_when_the_server_forgot_the_common_root() {
+    let link = ServerLink::new(Server::new(VAULT, 1_000_000));
+    let mut a = Device::new(1, &link);
+    for i in 0..20_000 {
+        a.write(&format!("note {i}.md"), &format!("words of note {i}\n"));
+    }
+    a.sync();
+    let backup = link.server().store.clone();
+    a.write("note 7.md", "words that the server loses\n");
+    a.sync();
+    link.server().store = backup;
+    a.write("note 8.md", "words it never had\n");
+    a.link = link.another();
+    let report = a.sync();
+    assert_eq!(report.traffic.requests, 3);
+    assert_eq!(report.root, report.server_root);
+    assert_eq!(a.replica.store().root().unwrap(), link.server().store.root().unwrap());
+}

@@ -29,6 +29,8 @@ pub const MOVED_MAX: u64 = 1 << 20;
 pub const PACKS_MAX: usize = 64;
 /// Canonical encoding of one version, every list in it as long as the model allows.
 pub const VERSION_BYTES_MAX: usize = 4 << 20;
+/// The first request of a walk, carried by a round.
+pub const WALK_BYTES_MAX: usize = 4 << 10;
 /// Notes that one round after a walk speaks of.
 pub const HAVE_MAX: usize = PAGE_NOTES_MAX;
 /// Conflict records, or closings, in one message.

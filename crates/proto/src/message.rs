@@ -7,14 +7,18 @@ use crucible_core::conflict::{Clash, Conflict, Hunk, Kept};
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{ConflictId, NoteId, ReplicaId, RootHash, VersionId};
 use crucible_core::limits::PARENTS_MAX;
+use crucible_core::merkle::walk::{self, WalkAnswer, WalkAsk};
 use crucible_core::timestamp::Stamp;
 use crucible_core::vault_path::VaultPath;
 use minicbor::Decoder;
 
-use crate::limits::{CONFLICTS_MAX, HAVE_MAX, MISSING_MAX, POLICIES_MAX, POLICY_BYTES_MAX};
+use crate::limits::{
+    CONFLICTS_MAX, HAVE_MAX, MISSING_MAX, POLICIES_MAX, POLICY_BYTES_MAX, WALK_BYTES_MAX,
+};
 use crate::parcel::Parcel;
 use crate::wire::{
-    DecodeError, Sink, Wire, get_array, get_list, get_str, put_array, put_list, put_str, rule,
+    DecodeError, Sink, Wire, get_array, get_bytes, get_list, get_str, put_array, put_bytes,
+    put_list, put_str, rule,
 };
 
 /// The protocol this release speaks; the first byte of every body.
@@ -71,6 +75,8 @@ pub struct Round {
     pub conflicts_seen: u64,
     /// Conflicts somebody has dealt with here.
     pub closed: Vec<ConflictId>,
+    /// The first request of a walk, for the case that `common` is not known there any more.
+    pub walk: Option<WalkAsk>,
 }
 
 /// A conflict record opened or closed.
@@ -110,8 +116,8 @@ pub enum Answer {
     Done(Box<Done>),
     /// `common` is not known here: the two have to walk.
     UnknownRoot {
-        /// The answering side's root.
-        root: Option<RootHash>,
+        /// The answer to the round's `walk`, if it had one.
+        walk: Option<WalkAnswer>,
     },
     /// Stamps are too far ahead of this clock: mint unsent versions again.
     ClockAhead {
@@ -193,7 +199,7 @@ impl Wire for PolicyRule {
 
 impl Wire for Round {
     fn put(&self, sink: &mut Sink) {
-        put_array(sink, 11);
+        put_array(sink, 12);
         self.replica.put(sink);
         self.common.put(sink);
         self.cursor.put(sink);
@@ -205,9 +211,10 @@ impl Wire for Round {
         put_list(sink, &self.policies);
         self.conflicts_seen.put(sink);
         put_list(sink, &self.closed);
+        self.walk.put(sink);
     }
     fn get(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        get_array(d, 11)?;
+        get_array(d, 12)?;
         Ok(Self {
             replica: ReplicaId::get(d)?,
             common: Option::get(d)?,
@@ -220,7 +227,28 @@ impl Wire for Round {
             policies: get_list(d, POLICIES_MAX)?,
             conflicts_seen: u64::get(d)?,
             closed: get_list(d, CONFLICTS_MAX)?,
+            walk: Option::get(d)?,
         })
+    }
+}
+
+impl Wire for WalkAsk {
+    fn put(&self, sink: &mut Sink) {
+        put_bytes(sink, &self.encode());
+    }
+    fn get(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let ask = Self::decode(get_bytes(d, WALK_BYTES_MAX)?);
+        ask.map_err(|_| DecodeError::Rule("a walk's request is one that a walk makes"))
+    }
+}
+
+impl Wire for WalkAnswer {
+    fn put(&self, sink: &mut Sink) {
+        put_bytes(sink, &self.encode());
+    }
+    fn get(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let answer = Self::decode(get_bytes(d, walk::MESSAGE_BYTES_MAX)?);
+        answer.map_err(|_| DecodeError::Rule("a walk's answer is one that a walk gets"))
     }
 }
 
@@ -367,9 +395,9 @@ impl Wire for Answer {
                 0u32.put(sink);
                 done.put(sink);
             }
-            Self::UnknownRoot { root } => {
+            Self::UnknownRoot { walk } => {
                 1u32.put(sink);
-                root.put(sink);
+                walk.put(sink);
             }
             Self::ClockAhead { now_ms } => {
                 2u32.put(sink);
@@ -397,7 +425,7 @@ impl Wire for Answer {
         get_array(d, 2)?;
         Ok(match u32::get(d)? {
             0 => Self::Done(Box::new(Done::get(d)?)),
-            1 => Self::UnknownRoot { root: Option::get(d)? },
+            1 => Self::UnknownRoot { walk: Option::get(d)? },
             2 => Self::ClockAhead { now_ms: u64::get(d)? },
             3 => Self::Cloned { counter: u64::get(d)? },
             4 => {

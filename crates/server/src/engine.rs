@@ -230,6 +230,6 @@ fn refused<E: std::error::Error + Send + Sync + 'static>(error: ServeError<E>) -
     match error {
         ServeError::Engine(error) => store(error),
         ServeError::Forbidden => EngineError::ReadOnly,
-        ServeError::Unpack(_) | ServeError::Policy(_) => malformed(error),
+        ServeError::Unpack(_) | ServeError::Policy(_) | ServeError::Walk(_) => malformed(error),
     }
 }

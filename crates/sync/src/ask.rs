@@ -169,6 +169,7 @@ fn request_with<S: ReplicaStore>(
         policies: asking.policies.clone(),
         conflicts_seen: meta.conflicts_seen,
         closed: store.closed_unsent().map_err(EngineError::Repo)?,
+        walk: None,
     };
     let unsent = store.unsent().map_err(EngineError::Repo)?;
     let holds_back = asking.pull_only && !unsent.is_empty();

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crucible_core::id::{NoteId, RootHash, VaultId, VersionId};
+use crucible_core::id::{NoteId, VaultId, VersionId};
 use crucible_core::limits::CLOCK_AHEAD_MAX_MS;
+use crucible_core::merkle::walk::{self, WalkAnswer, WalkAsk, WalkError, WalkLimits};
 use crucible_core::version::Version;
 use crucible_core::view::Policy;
 use crucible_proto::limits::{CONFLICTS_MAX, PAGE_NOTES_MAX};
@@ -18,7 +19,7 @@ use crate::guard::{Guard, Loss};
 use crate::pack::{Packer, Receiver};
 use crate::policy::Policies;
 use crate::repo::{Batch, ConflictState, Repo, Seq};
-use crate::staged::{EngineError, Merging, Staged, root_after};
+use crate::staged::{EngineError, Merging, Staged, Tree, root_after};
 use crate::unpack::{Blobs, UnpackError, Unpacker};
 
 /// Whether the caller's capability lets it change the vault.
@@ -45,6 +46,9 @@ pub enum ServeError<E: std::error::Error + Send + Sync + 'static> {
     /// A policy's glob is none.
     #[error("the policy {0:?} is not a glob")]
     Policy(String),
+    /// The walk it begins is none.
+    #[error("{0}")]
+    Walk(String),
 }
 
 /// What to commit, and what to answer once it is.
@@ -73,7 +77,10 @@ pub fn serve<R: Repo>(
     let policies = Policies::new(&round.policies).map_err(ServeError::Policy)?;
     let in_step_at = match in_step_at(repo, &round)? {
         InStep::At(at) => at,
-        InStep::Unknown(root) => return Ok(refused(Answer::UnknownRoot { root })),
+        InStep::Unknown => {
+            let walk = round.walk.as_ref().map(|ask| begin_walk(repo, ask)).transpose()?;
+            return Ok(refused(Answer::UnknownRoot { walk }));
+        }
     };
     let mut serving = Serving { repo, vault, now_ms, in_step_at, round };
     serving.run(&policies)
@@ -81,7 +88,17 @@ pub fn serve<R: Repo>(
 
 enum InStep {
     At(Seq),
-    Unknown(Option<RootHash>),
+    Unknown,
+}
+
+fn begin_walk<R: Repo>(repo: &R, ask: &WalkAsk) -> Result<WalkAnswer, ServeError<R::Error>> {
+    let root = repo.root().map_err(EngineError::Repo)?;
+    walk::answer(&Tree(repo), root.as_ref(), ask, &WalkLimits::default()).map_err(|error| {
+        match error {
+            WalkError::Read(error) => ServeError::Engine(error.into()),
+            other => ServeError::Walk(other.to_string()),
+        }
+    })
 }
 
 /// The position here at which the asking side was in step.
@@ -90,9 +107,8 @@ fn in_step_at<R: Repo>(repo: &R, round: &Round) -> Result<InStep, ServeError<R::
     if let Some(at) = repo.seq_of_root(common).map_err(EngineError::Repo)? {
         return Ok(InStep::At(at));
     }
-    let root = repo.root().map_err(EngineError::Repo)?;
     // After a walk the differing notes are named one by one and the common root does not matter.
-    if round.have.is_empty() { Ok(InStep::Unknown(root)) } else { Ok(InStep::At(Seq(0))) }
+    if round.have.is_empty() { Ok(InStep::Unknown) } else { Ok(InStep::At(Seq(0))) }
 }
 
 fn refused(answer: Answer) -> Served {

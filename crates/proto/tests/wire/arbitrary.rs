@@ -3,6 +3,7 @@
 use crucible_core::conflict::{Clash, Conflict, Hunk, Kept};
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{ConflictId, NoteId, ReplicaId, RootHash, VersionId};
+use crucible_core::merkle::walk::{self, WalkAnswer, WalkAsk};
 use crucible_core::timestamp::Stamp;
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Kind;
@@ -112,23 +113,44 @@ pub fn round() -> impl Strategy<Value = Round> {
     let closed = any::<[u8; 16]>().prop_map(ConflictId::from_bytes);
     (
         (replica(), root(), option::of(cursor()), parcel(), any::<[bool; 3]>()),
-        (vec(have, 0..4), vec(policy, 0..4), any::<u64>(), vec(closed, 0..4)),
+        (
+            vec(have, 0..4),
+            vec(policy, 0..4),
+            any::<u64>(),
+            vec(closed, 0..4),
+            option::of(walk_ask()),
+        ),
     )
         .prop_map(
-            |((replica, common, cursor, push, flags), (have, policies, seen, closed))| Round {
-                replica,
-                common,
-                cursor,
-                push,
-                more: flags[0],
-                have,
-                allow_mass_delete: flags[1],
-                whole: flags[2],
-                policies,
-                conflicts_seen: seen,
-                closed,
+            |((replica, common, cursor, push, flags), (have, policies, seen, closed, walk))| {
+                Round {
+                    replica,
+                    common,
+                    cursor,
+                    push,
+                    more: flags[0],
+                    have,
+                    allow_mass_delete: flags[1],
+                    whole: flags[2],
+                    policies,
+                    conflicts_seen: seen,
+                    closed,
+                    walk,
+                }
             },
         )
+}
+
+fn walk_ask() -> impl Strategy<Value = WalkAsk> {
+    (any::<[u8; 32]>(), vec(0u8..16, 0..4)).prop_map(|(mine, digits)| {
+        let at = walk::Position { area: walk::Area::Folder(None), digits: digits.into() };
+        let items = vec![walk::Item { at, content: walk::Content::Absent }];
+        WalkAsk { mine: RootHash::from_bytes(mine), theirs: None, items }
+    })
+}
+
+fn walked() -> impl Strategy<Value = WalkAnswer> {
+    any::<[u8; 32]>().prop_map(|root| WalkAnswer::Restart { root: RootHash::from_bytes(root) })
 }
 
 fn hunk() -> impl Strategy<Value = Hunk> {
@@ -185,7 +207,7 @@ fn done() -> impl Strategy<Value = Done> {
 pub fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
         4 => done().prop_map(|done| Answer::Done(Box::new(done))),
-        1 => root().prop_map(|root| Answer::UnknownRoot { root }),
+        1 => option::of(walked()).prop_map(|walk| Answer::UnknownRoot { walk }),
         1 => any::<u64>().prop_map(|now_ms| Answer::ClockAhead { now_ms }),
         1 => any::<u64>().prop_map(|counter| Answer::Cloned { counter }),
         1 => any::<[u64; 2]>().prop_map(|[deletions, of]| Answer::Guard { deletions, of }),

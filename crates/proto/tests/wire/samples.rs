@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crucible_core::conflict::{Clash, Conflict, Hunk, Kept};
 use crucible_core::hash::{ContentHash, Domain, hex, keyed};
 use crucible_core::id::{NoteId, ReplicaId, RootHash, VaultId, VersionId};
+use crucible_core::merkle::walk::{self, WalkAnswer, WalkAsk};
 use crucible_core::timestamp::Stamp;
 use crucible_core::vault_path::{FoldKey, VaultPath};
 use crucible_core::version::{Author, Kind, Live, State, Version};
@@ -283,6 +284,7 @@ fn rounds() -> Vec<(&'static str, Round)> {
         policies: Vec::new(),
         conflicts_seen: 0,
         closed: Vec::new(),
+        walk: None,
     };
     let (_, push) = parcels().swap_remove(2);
     let one_edit = Round { push, ..nothing_new.clone() };
@@ -298,11 +300,17 @@ fn rounds() -> Vec<(&'static str, Round)> {
         closed: vec![conflict().id],
         ..nothing_new.clone()
     };
+    let at = walk::Position::top(walk::Area::Folder(None));
+    let item = walk::Item { at, content: walk::Content::Absent };
+    let mine = RootHash::from_bytes([0xee; 32]);
+    let walk = Some(WalkAsk { mine, theirs: None, items: vec![item] });
+    let ready_to_walk = Round { walk, ..nothing_new.clone() };
     vec![
         ("round-nothing-new", nothing_new),
         ("round-one-edit", one_edit),
         ("round-first", first),
         ("round-everything", everything),
+        ("round-ready-to-walk", ready_to_walk),
     ]
 }
 
@@ -318,6 +326,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
         conflicts_seen: 0,
         merged: 0,
     };
+    let walk = Some(WalkAnswer::Restart { root: RootHash::from_bytes([0xdd; 32]) });
     let (_, pull) = parcels().pop().expect("there are parcels");
     let merged = Done {
         pull,
@@ -330,7 +339,8 @@ fn answers() -> Vec<(&'static str, Answer)> {
     vec![
         ("answer-done-in-step", Answer::Done(Box::new(in_step))),
         ("answer-done-merged", Answer::Done(Box::new(merged))),
-        ("answer-unknown-root", Answer::UnknownRoot { root }),
+        ("answer-unknown-root", Answer::UnknownRoot { walk: None }),
+        ("answer-unknown-root-walked", Answer::UnknownRoot { walk }),
         ("answer-clock-ahead", Answer::ClockAhead { now_ms: NOON_MS }),
         ("answer-cloned", Answer::Cloned { counter: 42 }),
         ("answer-guard", Answer::Guard { deletions: 900, of: 1_000 }),
