@@ -7,7 +7,7 @@ mod mapping;
 
 use std::fmt;
 
-pub use mapping::not_a_vault;
+pub use mapping::{not_a_vault, of_server_data};
 
 /// What the program ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,15 +14,18 @@ use crucible_server::config::{ClientAddress, Limits, ServerConfig, TlsFiles};
 use crucible_server::engine::Engine;
 use crucible_server::state::{Backends, Server};
 use crucible_server::vault_blobs::VaultBlobs;
-use crucible_store::accounts::{Accounts, Email, Invite, User};
-use crucible_store::server_vault::ServerVaults;
+use crucible_store::accounts::{self, Accounts, Email, Invite, User};
+use crucible_store::error::OpenError;
+use crucible_store::schema;
+use crucible_store::server_repo::Vaults;
+use crucible_store::server_vault::{ServerVaults, VAULT_DB};
 use crucible_trust::capability::Subject;
 use crucible_trust::name::VaultName;
 use crucible_trust::pairing::PairingCode;
 use crucible_trust::rights::Rights;
 use tokio::sync::oneshot;
 
-use crate::exit::{During, Exit, Failure, Outcome};
+use crate::exit::{During, Exit, Failure, Outcome, of_server_data};
 use crate::join_link::JoinLink;
 use crate::world;
 
@@ -67,7 +70,49 @@ pub fn accounts(data: &Path) -> Outcome<Accounts> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
     folder.create(data).during(format!("making {}", data.display()))?;
-    Ok(Accounts::open(&data.join(ACCOUNTS), world::random()?)?)
+    let path = data.join(ACCOUNTS);
+    if is_empty(&path)
+        && fs::read_dir(data.join(VAULTS)).is_ok_and(|mut vaults| vaults.next().is_some())
+    {
+        let message = format!("{} is empty, though there are vaults beside it", path.display());
+        return Err(of_server_data(Failure::new(Exit::Integrity, message)));
+    }
+    Accounts::open(&path, world::random()?).map_err(|error| of_server_data(error.into()))
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.len() == 0)
+}
+
+/// Looks at every database of a data folder without opening one, so that a newer format or a file
+/// that is none is met before anything is touched.
+///
+/// # Errors
+/// Exit 15 or 14, with the file.
+fn look_over(data: &Path) -> Outcome<()> {
+    let look = || -> Result<(), OpenError> {
+        accounts::peek(&data.join(ACCOUNTS))?;
+        let vaults = vaults(data);
+        for id in vaults.list()? {
+            schema::peek(&vaults.folder(&id).join(VAULT_DB))?;
+        }
+        Ok(())
+    };
+    look().map_err(|error| of_server_data(error.into()))
+}
+
+/// Opens every vault of a data folder once, as a request for it would.
+///
+/// # Errors
+/// The first that cannot be opened, with its file.
+fn try_vaults(vaults: &ServerVaults) -> Outcome<()> {
+    let all = || -> Result<(), OpenError> {
+        for id in vaults.list()? {
+            vaults.open(&id)?;
+        }
+        Ok(())
+    };
+    all().map_err(|error| of_server_data(error.into()))
 }
 
 /// The vaults of a data folder.
@@ -81,9 +126,11 @@ impl Running {
     /// # Errors
     /// Exit 11 when another server has the data; what accounts and address say.
     pub fn start(plan: Plan) -> Outcome<Self> {
+        look_over(&plan.data)?;
         let accounts = accounts(&plan.data)?;
         let lock = lock(&plan.data)?;
         let vaults = vaults(&plan.data);
+        try_vaults(&vaults)?;
         let blobs = Arc::new(VaultBlobs::new(vaults.clone()));
         let backends = Backends {
             accounts,

@@ -11,18 +11,20 @@ use crucible_core::id::VersionId;
 use crucible_core::limits::CLOCK_AHEAD_MAX_MS;
 use crucible_core::merkle::Difference;
 use crucible_core::merkle::walk::{Walk, WalkAnswer, WalkAsk, WalkError, WalkLimits};
-use crucible_proto::limits::HAVE_MAX;
+use crucible_core::vault_path::VaultPath;
+use crucible_core::version::Kind;
+use crucible_proto::limits::{HAVE_MAX, INLINE_BYTES_MAX};
 use crucible_proto::message::{self, Answer, Cursor, Done};
 use crucible_sync::ask::{self, Asking, Losses, Request};
 use crucible_sync::mint;
 use crucible_sync::replica::{Displaced, FileRow, Placing, ReplicaBatch, ReplicaStore};
 use crucible_sync::staged::{EngineError, Staged, Tree};
 use crucible_sync::unpack::UnpackError;
-use crucible_vault::fs::FileSystem;
+use crucible_vault::fs::{FileSystem, Stat};
 
 use crate::error::{Direction, SyncError};
 use crate::link::{Link, LinkError};
-use crate::replica::{Fallible, Replica, Round};
+use crate::replica::{Fallible, Replica, Round, to_file_stat};
 use crate::report::{Notice, Progress};
 
 /// Answers without progress after which a round gives up.
@@ -310,18 +312,45 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             };
             (round.progress)(Progress::Blob { bytes: live.bytes });
             let fs = &self.fs;
-            let mut open = |offset: u64| -> io::Result<Box<dyn Read>> {
-                let mut reader = fs.open(at.as_str())?;
-                io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
-                Ok(Box::new(reader))
-            };
-            link.put_blob(hash, live.bytes, &mut open)?;
+            link.put_blob(hash, live.bytes, &mut |offset| open_at(fs, &at, offset))?;
         }
         let Some(path) = unsendable else { return Ok(true) };
         if self.take_back(&nowhere, round)? {
             return Ok(false);
         }
         Err(SyncError::ChangedMeanwhile { path })
+    }
+
+    /// Sends the large assets here that the other side has versions of and no bytes any more: its
+    /// disk lost or changed them. Tells which those were.
+    ///
+    /// # Errors
+    /// What the link and the folder say.
+    pub fn send_lost_blobs(&mut self, link: &mut dyn Link) -> Fallible<Vec<VaultPath>, S> {
+        let unsent = self.store.unsent().map_err(EngineError::Repo)?;
+        let mut rows = self.store.files().map_err(EngineError::Repo)?;
+        rows.retain(|row| {
+            let is_blob = row.kind == Kind::Asset && row.stat.bytes > INLINE_BYTES_MAX;
+            is_blob && !unsent.contains(&row.version)
+        });
+        let hashes: Vec<ContentHash> = rows.iter().map(|row| row.content).collect();
+        if hashes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let missing = link.missing_blobs(&hashes)?;
+        let mut sent = Vec::new();
+        for row in rows.into_iter().filter(|row| missing.contains(&row.content)) {
+            let at = row.disk_path;
+            // Edited since: its new bytes travel with their own version.
+            let as_known = |stat: &Stat| to_file_stat(stat) == row.stat;
+            if !self.fs.stat(at.as_str()).is_ok_and(|stat| as_known(&stat)) {
+                continue;
+            }
+            let fs = &self.fs;
+            link.put_blob(&row.content, row.stat.bytes, &mut |offset| open_at(fs, &at, offset))?;
+            sent.push(at);
+        }
+        Ok(sent)
     }
 
     /// Takes back versions of large assets that were edited again, moved or removed before they
@@ -384,6 +413,12 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         self.commit(batch)?;
         Ok(true)
     }
+}
+
+fn open_at<F: FileSystem>(fs: &F, at: &VaultPath, offset: u64) -> io::Result<Box<dyn Read>> {
+    let mut reader = fs.open(at.as_str())?;
+    io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
+    Ok(Box::new(reader))
 }
 
 fn malformed(reason: &dyn std::fmt::Display) -> LinkError {

@@ -29,7 +29,7 @@ use crucible_vault::write::{
 };
 
 use crate::error::SyncError;
-use crate::link::Link;
+use crate::link::{Link, LinkError};
 use crate::replica::{Fallible, Replica, Round, to_file_stat, to_stat, unique_name};
 use crate::report::{Notice, Progress};
 use crate::round_log::Changed;
@@ -682,7 +682,16 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             };
             if have < live.bytes {
                 let mut sink = |piece: &[u8]| self.fs.append(&at, piece);
-                link.get_blob(&live.content, have, &mut sink)?;
+                match link.get_blob(&live.content, have, &mut sink) {
+                    // About this file alone: the others need not wait for it.
+                    Err(LinkError::Refused { code, message, hint, .. }) if is_lost(&code) => {
+                        let reason = format!("{message}; {hint}");
+                        let path = live.path.to_string();
+                        round.report.notice(Notice::NotPlaced { path, reason });
+                        return Ok(None);
+                    }
+                    got => got?,
+                }
             }
             let identity = identify_file(&self.fs, &at, naming).map_err(SyncError::Folder)?;
             if identity.hash == live.content {
@@ -713,6 +722,11 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         let version = self.store.version(id).map_err(EngineError::Repo)?;
         Ok(version.ok_or(EngineError::Dangling(*id))?)
     }
+}
+
+/// Whether a refusal says that the other side has lost a blob.
+fn is_lost(code: &str) -> bool {
+    matches!(code, "integrity" | "not_found")
 }
 
 /// The name of an unfinished download; kept over restarts.

@@ -1,10 +1,10 @@
 //! `/api/sync/{vault}/blobs/{hash}`: the bytes of large assets, ranged and resumable.
 //!
-//! Invariant: what can be read was verified against its hash; a part that has arrived stays, also
+//! Invariant: what can be read was verified against its hash, when it came and since this server
+//! began; a part that has arrived stays, also
 //! when the connection breaks, and `HEAD` says where to go on. Bytes pass through in pieces of
 //! [`PIECE`]: memory does not grow with the blob.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use crucible_core::hash::ContentHash;
 use crucible_core::id::VaultId;
+use crucible_store::blob_store;
 use crucible_trust::rights::Op;
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -46,9 +47,12 @@ pub enum BlobError {
     /// There is no such blob.
     #[error("there is no such blob")]
     Absent,
-    /// The disk.
+    /// It was here, and its bytes are others by now: they are not given out.
+    #[error("the server's copy of this file is damaged")]
+    Damaged,
+    /// The disk, or somebody else who sends the same blob.
     #[error("a blob cannot be stored or read")]
-    Io(#[from] io::Error),
+    Store(#[from] blob_store::BlobError),
 }
 
 /// The blobs of every vault of a server. A blob that one vault has is not thereby in another.
@@ -57,13 +61,13 @@ pub trait Blobs: Send + Sync + 'static {
     /// The size of a whole and verified blob; `None` when it is not here.
     ///
     /// # Errors
-    /// [`BlobError::Io`]
+    /// [`BlobError::Damaged`] until it arrived again; [`BlobError::Store`]
     fn size(&self, vault: &VaultId, hash: &ContentHash) -> Result<Option<u64>, BlobError>;
 
     /// Up to `len` bytes of a whole blob from `offset`; fewer only at its end.
     ///
     /// # Errors
-    /// [`BlobError::Absent`], [`BlobError::Io`]
+    /// [`BlobError::Absent`], [`BlobError::Store`]
     fn read(
         &self,
         vault: &VaultId,
@@ -75,14 +79,14 @@ pub trait Blobs: Send + Sync + 'static {
     /// How much of an unfinished blob is here.
     ///
     /// # Errors
-    /// [`BlobError::Io`]
+    /// [`BlobError::Store`]
     fn received(&self, vault: &VaultId, hash: &ContentHash) -> Result<u64, BlobError>;
 
     /// Adds a piece to an unfinished blob.
     ///
     /// # Errors
     /// [`BlobError::WrongOffset`] when `offset` is not what is here, also when somebody else was
-    /// quicker; [`BlobError::Io`].
+    /// quicker; [`BlobError::Store`].
     fn append(
         &self,
         vault: &VaultId,
@@ -95,7 +99,7 @@ pub trait Blobs: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`BlobError::Mismatch`] throws the bytes away; [`BlobError::WrongOffset`] when not all of
-    /// them are here; [`BlobError::Io`].
+    /// them are here; [`BlobError::Store`].
     fn finish(&self, vault: &VaultId, hash: &ContentHash, bytes: u64) -> Result<(), BlobError>;
 }
 
@@ -123,7 +127,7 @@ pub(crate) async fn put(
         let message = format!("a blob has at most {} bytes", server.limits().blob_bytes_max);
         return Err(ApiError::new(Code::TooLarge, message));
     }
-    let known = server.blocking(move |s| Ok(s.blobs().size(&vault, &hash)?)).await?;
+    let known = server.blocking(move |s| whole(s, &vault, &hash)).await?;
     if known.is_some() {
         return Ok((StatusCode::OK, Json(json!({ "bytes": known }))).into_response());
     }
@@ -134,6 +138,14 @@ pub(crate) async fn put(
     }
     server.blocking(move |s| Ok(s.blobs().finish(&vault, &hash, part.of)?)).await?;
     Ok((StatusCode::CREATED, Json(json!({ "bytes": part.of }))).into_response())
+}
+
+/// The size of a blob that need not be sent: a damaged one has to be.
+fn whole(server: &Server, vault: &VaultId, hash: &ContentHash) -> Result<Option<u64>, ApiError> {
+    match server.blobs().size(vault, hash) {
+        Err(BlobError::Damaged) => Ok(None),
+        size => Ok(size?),
+    }
 }
 
 /// Hashes in one question for what is missing.
@@ -162,7 +174,7 @@ pub(crate) async fn missing(
         .blocking(move |s| {
             let mut missing = Vec::new();
             for hash in hashes {
-                if s.blobs().size(&vault, &hash)?.is_none() {
+                if whole(s, &vault, &hash)?.is_none() {
                     missing.push(hash.to_string());
                 }
             }
@@ -180,7 +192,7 @@ pub(crate) async fn head(
     let hash = parse_hash(&hash)?;
     let vault = server.enter(&caller, &vault, Op::Read).await?.vault.id;
     let (size, received) = server
-        .blocking(move |s| match s.blobs().size(&vault, &hash)? {
+        .blocking(move |s| match whole(s, &vault, &hash)? {
             Some(size) => Ok((Some(size), size)),
             None => Ok((None, s.blobs().received(&vault, &hash)?)),
         })

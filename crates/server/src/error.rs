@@ -8,7 +8,6 @@ use std::io::ErrorKind;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use crucible_store::accounts::AccountsError;
 use crucible_store::blob_store;
 use crucible_store::error::{OpenError, StoreError};
 use crucible_sync::staged;
@@ -97,6 +96,8 @@ codes! {
     ProtocolTooNew = UPGRADE_REQUIRED "protocol_too_new";
     /// Too many requests.
     RateLimited = TOO_MANY_REQUESTS "rate_limited";
+    /// Something stored is damaged; it is not given out, and the log names the file.
+    Integrity = INTERNAL_SERVER_ERROR "integrity";
     /// Our bug, or a failing disk; the log has more.
     Internal = INTERNAL_SERVER_ERROR "internal";
     /// Going down, or everything is busy.
@@ -154,24 +155,40 @@ impl ApiError {
     /// Our bug or a failing disk: the whole story goes to the log, none of it to the client. What
     /// has a name of its own below (full, busy) is told by it.
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        let chain = || std::iter::successors(Some(error), |error| error.source());
-        match chain().find_map(condition) {
+        match chain(error).find_map(condition) {
             Some(Code::StorageFull) => {
                 let message = "the server's disk is full; nothing was stored";
                 Self::new(Code::StorageFull, message)
                     .hint("free space on the server and sync again")
+            }
+            Some(Code::Integrity) => {
+                tracing::error!(error = story(error), "what is stored is damaged");
+                let message = "something this server keeps for the vault is damaged";
+                Self::new(Code::Integrity, message).hint(
+                    "the notes here are safe; `cru server check` on the server says what it is",
+                )
             }
             Some(code) => Self {
                 retry_ms: Some(RETRY_MS),
                 ..Self::new(code, "the server is busy with this; try again in a moment")
             },
             None => {
-                let story: Vec<String> = chain().map(ToString::to_string).collect();
-                tracing::error!(error = story.join(": "), "a request failed");
+                tracing::error!(error = story(error), "a request failed");
                 Self::new(Code::Internal, "the server failed; its log says why")
             }
         }
     }
+}
+
+type Cause = dyn std::error::Error + 'static;
+
+/// An error and what it came from.
+fn chain(error: &Cause) -> impl Iterator<Item = &Cause> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+fn story(error: &Cause) -> String {
+    chain(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// What an error is, if it is neither a bug nor a broken disk. Transparent errors hide what they
@@ -179,24 +196,34 @@ impl ApiError {
 fn condition(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
     if let Some(error) = error.downcast_ref::<StoreError>() {
         return match error {
-            StoreError::Full { .. } | StoreError::Blob(blob_store::BlobError::Full { .. }) => {
-                Some(Code::StorageFull)
-            }
+            StoreError::Full { .. } => Some(Code::StorageFull),
             StoreError::Busy { .. } => Some(Code::Unavailable),
-            _ => None,
+            StoreError::Damaged { .. } => Some(Code::Integrity),
+            StoreError::Blob(error) => condition(error),
+            StoreError::Rule(_) | StoreError::Sqlite { .. } => None,
         };
     }
-    if let Some(staged::EngineError::<StoreError>::Repo(error)) = error.downcast_ref() {
-        return condition(error);
-    }
-    if let Some(OpenError::Store(error)) = error.downcast_ref() {
-        return condition(error);
-    }
-    if let Some(error) = error.downcast_ref::<AccountsError>() {
+    if let Some(error) = error.downcast_ref::<blob_store::BlobError>() {
+        use blob_store::BlobError as Stored;
         return match error {
-            AccountsError::Full => Some(Code::StorageFull),
-            AccountsError::Busy => Some(Code::Unavailable),
-            AccountsError::Sqlite(_) | AccountsError::Corrupt(_) => None,
+            Stored::Full { .. } => Some(Code::StorageFull),
+            Stored::Busy { .. } => Some(Code::Unavailable),
+            Stored::Missing { .. } | Stored::Offset { .. } | Stored::Mismatch { .. } => None,
+            Stored::Io { source, .. } => condition(source),
+        };
+    }
+    if let Some(error) = error.downcast_ref::<staged::EngineError<StoreError>>() {
+        return match error {
+            staged::EngineError::Repo(error) => condition(error),
+            // What is stored names what is not.
+            _ => Some(Code::Integrity),
+        };
+    }
+    if let Some(error) = error.downcast_ref::<OpenError>() {
+        return match error {
+            OpenError::Store(error) => condition(error),
+            OpenError::NotOurs { .. } | OpenError::OtherVault { .. } => Some(Code::Integrity),
+            OpenError::Missing { .. } | OpenError::TooNew { .. } | OpenError::Io { .. } => None,
         };
     }
     let io = error.downcast_ref::<std::io::Error>()?;
@@ -220,8 +247,8 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<AccountsError> for ApiError {
-    fn from(error: AccountsError) -> Self {
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
         Self::internal(&error)
     }
 }
@@ -285,7 +312,9 @@ impl From<BlobError> for ApiError {
             BlobError::Mismatch => Self::new(Code::HashMismatch, error.to_string())
                 .hint("the file may have changed while it was sent; send it again"),
             BlobError::Absent => Self::not_found("blob"),
-            BlobError::Io(_) => Self::internal(&error),
+            BlobError::Damaged => Self::new(Code::Integrity, error.to_string())
+                .hint("`cru doctor` on a device that has the file sends it again"),
+            BlobError::Store(error) => Self::internal(&error),
         }
     }
 }
@@ -295,6 +324,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crucible_core::hash::ContentHash;
+
+    fn blob_io(kind: ErrorKind) -> blob_store::BlobError {
+        blob_store::BlobError::Io { place: "/home/anna".into(), source: kind.into() }
+    }
 
     #[test]
     fn codes_are_unique_and_refusals_are_refusals() {
@@ -312,8 +346,8 @@ mod tests {
         let full = || StoreError::Full { path: path() };
         let below = |error| ApiError::from(EngineError::Store(error));
         for refused in [
-            ApiError::from(BlobError::Io(ErrorKind::StorageFull.into())),
-            ApiError::from(AccountsError::Full),
+            ApiError::from(BlobError::from(blob_io(ErrorKind::StorageFull))),
+            ApiError::from(full()),
             below(Box::new(full())),
             below(Box::new(OpenError::Store(full()))),
             below(Box::new(OpenError::Io { path: path(), source: ErrorKind::StorageFull.into() })),
@@ -327,8 +361,18 @@ mod tests {
         }
         let busy = below(Box::new(StoreError::Busy { path: path() }));
         assert_eq!((busy.code, busy.retry_ms), (Code::Unavailable, Some(RETRY_MS)));
-        let broken = ApiError::from(BlobError::Io(std::io::Error::other("/home/anna")));
+        let busy = blob_store::BlobError::Busy { hash: ContentHash::of_blob(b"x") };
+        assert_eq!(ApiError::from(BlobError::from(busy)).code, Code::Unavailable);
+        let broken = ApiError::from(BlobError::from(blob_io(ErrorKind::Other)));
         assert_eq!(broken.code, Code::Internal);
         assert!(!broken.message.contains("anna"));
+        let damaged = StoreError::Damaged { path: path(), what: "pages are in order" };
+        for refused in [
+            below(Box::new(staged::EngineError::Repo(damaged))),
+            below(Box::new(OpenError::NotOurs { path: path() })),
+        ] {
+            assert_eq!(refused.code, Code::Integrity);
+            assert!(!refused.message.contains("anna"));
+        }
     }
 }

@@ -1,34 +1,70 @@
 //! The blobs of every vault, each in the folder of its vault: `store`'s files behind the shell.
+//!
+//! Invariant: a blob is read only if its file was found to have its hash since this server began
+//! and has not been written since; one that has not is set aside, and can arrive again.
 
-use std::io;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crucible_core::hash::ContentHash;
 use crucible_core::id::VaultId;
-use crucible_store::blob_store::{self, BlobStore, FileBlobs};
+use crucible_store::blob_store::{self, BlobEntry, BlobStore, FileBlobs};
 use crucible_store::server_vault::{BLOBS, ServerVaults};
 
 use crate::blobs::{BlobError, Blobs};
 
+/// Blobs remembered to be sound; one more, and all are looked at again.
+const SOUND_MAX: usize = 65_536;
+
 /// Blobs beside the databases of the vaults.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct VaultBlobs {
     vaults: ServerVaults,
+    /// As they were when they were found to be sound.
+    sound: Mutex<HashMap<(VaultId, ContentHash), BlobEntry>>,
 }
 
 impl VaultBlobs {
     /// Of these vaults.
     pub fn new(vaults: ServerVaults) -> Self {
-        Self { vaults }
+        Self { vaults, sound: Mutex::default() }
     }
 
     fn of(&self, vault: &VaultId) -> FileBlobs {
         FileBlobs::new(self.vaults.folder(vault).join(BLOBS))
     }
+
+    fn sound(&self) -> MutexGuard<'_, HashMap<(VaultId, ContentHash), BlobEntry>> {
+        // A map of plain values is whole after any panic.
+        self.sound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn found_sound(&self, vault: &VaultId, entry: BlobEntry) {
+        let mut sound = self.sound();
+        if sound.len() >= SOUND_MAX {
+            sound.clear();
+        }
+        sound.insert((*vault, entry.hash), entry);
+    }
 }
 
 impl Blobs for VaultBlobs {
     fn size(&self, vault: &VaultId, hash: &ContentHash) -> Result<Option<u64>, BlobError> {
-        self.of(vault).size(hash).map_err(shown)
+        let blobs = self.of(vault);
+        let Some(entry) = blobs.entry(hash)? else {
+            return if blobs.is_aside(hash)? { Err(BlobError::Damaged) } else { Ok(None) };
+        };
+        if self.sound().get(&(*vault, *hash)) == Some(&entry) {
+            return Ok(Some(entry.bytes));
+        }
+        if blobs.verify(hash)? {
+            self.found_sound(vault, entry);
+            return Ok(Some(entry.bytes));
+        }
+        let file = blobs.path(hash);
+        tracing::error!(file = %file.display(), "a stored file is damaged and was set aside");
+        blobs.set_aside(hash)?;
+        Err(BlobError::Damaged)
     }
 
     fn read(
@@ -73,7 +109,13 @@ impl Blobs for VaultBlobs {
     }
 
     fn finish(&self, vault: &VaultId, hash: &ContentHash, bytes: u64) -> Result<(), BlobError> {
-        self.of(vault).finish(hash, bytes).map_err(shown)
+        let blobs = self.of(vault);
+        blobs.finish(hash, bytes).map_err(shown)?;
+        // It was hashed just now.
+        if let Some(entry) = blobs.entry(hash)? {
+            self.found_sound(vault, entry);
+        }
+        Ok(())
     }
 }
 
@@ -83,9 +125,9 @@ fn shown(error: blob_store::BlobError) -> BlobError {
         Stored::Missing { .. } => BlobError::Absent,
         Stored::Offset { received, .. } => BlobError::WrongOffset { have: received },
         Stored::Mismatch { .. } => BlobError::Mismatch,
-        Stored::Full { .. } => BlobError::Io(io::ErrorKind::StorageFull.into()),
-        error @ Stored::Busy { .. } => BlobError::Io(io::Error::other(error)),
-        Stored::Io { source, .. } => BlobError::Io(source),
+        error @ (Stored::Busy { .. } | Stored::Full { .. } | Stored::Io { .. }) => {
+            BlobError::Store(error)
+        }
     }
 }
 
@@ -111,5 +153,28 @@ mod tests {
         assert_eq!(blobs.read(&here, &hash, 10, 500_000).unwrap(), bytes[10..500_010]);
         assert_eq!(blobs.read(&here, &hash, 599_990, 100).unwrap(), bytes[599_990..]);
         assert_eq!(blobs.size(&there, &hash).unwrap(), None);
+    }
+
+    #[test]
+    fn a_blob_that_the_disk_changed_is_not_given_out_and_can_arrive_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let vaults = ServerVaults::new(folder.path());
+        let vault = VaultId::from_bytes([1; 16]);
+        let (bytes, hash) = (b"a picture", ContentHash::of_blob(b"a picture"));
+        let file = FileBlobs::new(vaults.folder(&vault).join(BLOBS)).path(&hash);
+        for damage in [&b"a picturf"[..], b"a pic", b""] {
+            let blobs = VaultBlobs::new(vaults.clone());
+            blobs.append(&vault, &hash, 0, bytes).unwrap();
+            blobs.finish(&vault, &hash, 9).unwrap();
+            assert_eq!(blobs.size(&vault, &hash).unwrap(), Some(9));
+            std::fs::write(&file, damage).unwrap();
+            let later = VaultBlobs::new(vaults.clone());
+            for _ in 0..2 {
+                let refused = later.size(&vault, &hash);
+                assert!(matches!(refused, Err(BlobError::Damaged)), "{refused:?}");
+            }
+            let read = later.read(&vault, &hash, 0, 9);
+            assert!(matches!(read, Err(BlobError::Absent)), "{read:?}");
+        }
     }
 }

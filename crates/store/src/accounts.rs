@@ -15,79 +15,27 @@ mod vaults;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
 
-use crate::backup::{BackupError, copy_database};
 use crucible_core::id::{DeviceId, UserId, VaultId};
 use crucible_trust::capability::TokenId;
 use crucible_trust::key::{PublicKey, SecretKey};
 use crucible_trust::name::VaultName;
 use crucible_trust::rights::{Access, Rights};
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+
+use crate::backup::{BackupError, copy_database};
+use crate::error::{Fault, OpenError, StoreError};
 
 pub use email::{Email, EmailError};
 pub use pairing::{Invite, Joiner, Paired, RedeemFailure};
+pub use schema::peek;
 pub use tokens::{MintError, Standing};
 pub use vaults::CreateVaultError;
 
-/// How long an operation waits for another process that is writing, in milliseconds.
-const BUSY_MS: u64 = 15_000;
 /// Longest name of a device in characters; what is longer is cut.
 pub const DEVICE_NAME_CHARS_MAX: usize = 80;
 /// Most tokens listed with one device, newest first.
 pub const TOKENS_LISTED_MAX: u32 = 16;
-
-/// Why the accounts cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenAccountsError {
-    /// The file cannot be created with the right mode.
-    #[error("cannot create the accounts database")]
-    Create(#[source] std::io::Error),
-    /// SQLite cannot open or prepare it.
-    #[error("cannot open the accounts database")]
-    Sqlite(#[from] rusqlite::Error),
-    /// Written by a newer release; nothing was touched.
-    #[error("the accounts database has format {found}, this release knows {known}")]
-    TooNew {
-        /// The format of the file.
-        found: u32,
-        /// The newest format this release reads.
-        known: u32,
-    },
-    /// It is a database of something else.
-    #[error("this is not an accounts database")]
-    Foreign,
-    /// What is inside breaks its own rules.
-    #[error(transparent)]
-    Accounts(#[from] AccountsError),
-}
-
-/// Why the accounts cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum AccountsError {
-    /// No room left on the disk.
-    #[error("the disk that holds the accounts is full")]
-    Full,
-    /// Another process kept the database locked for longer than we wait.
-    #[error("the accounts are in use by another process")]
-    Busy,
-    /// Anything else SQLite reports.
-    #[error("the accounts database failed")]
-    Sqlite(#[source] rusqlite::Error),
-    /// A row holds what this release never writes.
-    #[error("the accounts database holds a malformed {0}")]
-    Corrupt(&'static str),
-}
-
-impl From<rusqlite::Error> for AccountsError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
-            _ => Self::Sqlite(error),
-        }
-    }
-}
 
 /// Why a user is not added.
 #[derive(Debug, thiserror::Error)]
@@ -95,9 +43,9 @@ pub enum AddUserError {
     /// Somebody has this address.
     #[error("there is a user with this email already")]
     Taken,
-    /// See [`AccountsError`].
+    /// The database.
     #[error(transparent)]
-    Accounts(#[from] AccountsError),
+    Accounts(#[from] StoreError),
 }
 
 /// A person.
@@ -166,7 +114,36 @@ pub struct Member {
 /// The accounts of one server; safe to share between threads and between processes.
 pub struct Accounts {
     connection: Mutex<Connection>,
+    path: PathBuf,
     root: SecretKey,
+}
+
+/// Why a transaction ends: the database fails, or it says no.
+enum Stop<E> {
+    Fault(Fault),
+    Refused(E),
+}
+
+impl<E> From<Fault> for Stop<E> {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl<E> From<rusqlite::Error> for Stop<E> {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl<E> Stop<E> {
+    /// The same for a caller that refuses for more reasons.
+    fn widen<F: From<E>>(self) -> Stop<F> {
+        match self {
+            Self::Fault(fault) => Stop::Fault(fault),
+            Self::Refused(refused) => Stop::Refused(refused.into()),
+        }
+    }
 }
 
 impl Accounts {
@@ -174,16 +151,20 @@ impl Accounts {
     /// bytes, ignored when the database exists).
     ///
     /// # Errors
-    /// [`OpenAccountsError`]; a database of a newer format is not touched.
-    pub fn open(path: &Path, root_seed: [u8; 32]) -> Result<Self, OpenAccountsError> {
-        schema::create_private(path).map_err(OpenAccountsError::Create)?;
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(Duration::from_millis(BUSY_MS))?;
-        schema::prepare(&mut connection, root_seed)?;
-        let seed: Vec<u8> =
-            connection.query_row("SELECT root_seed FROM server", [], |row| row.get(0))?;
-        let seed = seed.try_into().map_err(|_| AccountsError::Corrupt("root key"))?;
-        Ok(Self { connection: Mutex::new(connection), root: SecretKey::from_seed(seed) })
+    /// [`OpenError`]; a file of a newer format, or of something else, is not touched, and a
+    /// damaged one not written to.
+    pub fn open(path: &Path, root_seed: [u8; 32]) -> Result<Self, OpenError> {
+        let (connection, seed) = schema::open(path, root_seed)?;
+        let root = SecretKey::from_seed(seed);
+        Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), root })
+    }
+
+    /// What SQLite finds wrong with the file, a line each; nothing for a sound one.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read at all.
+    pub fn check(&self) -> Result<Vec<String>, StoreError> {
+        self.read(|db| schema::damage(db, "integrity_check"))
     }
 
     /// The key that verifies every token of this server.
@@ -210,8 +191,8 @@ impl Accounts {
     /// A person by id.
     ///
     /// # Errors
-    /// [`AccountsError`]
-    pub fn user(&self, id: UserId) -> Result<Option<User>, AccountsError> {
+    /// [`StoreError`]
+    pub fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
         let sql = "SELECT user, email, created_ms FROM users WHERE user = ?1";
         self.read(|db| rows::one(db, sql, params![id.as_bytes()], rows::user))
     }
@@ -219,8 +200,8 @@ impl Accounts {
     /// A person by address.
     ///
     /// # Errors
-    /// [`AccountsError`]
-    pub fn user_by_email(&self, email: &Email) -> Result<Option<User>, AccountsError> {
+    /// [`StoreError`]
+    pub fn user_by_email(&self, email: &Email) -> Result<Option<User>, StoreError> {
         let sql = "SELECT user, email, created_ms FROM users WHERE email = ?1";
         self.read(|db| rows::one(db, sql, params![email.as_str()], rows::user))
     }
@@ -228,8 +209,8 @@ impl Accounts {
     /// People in the order of their ids, those after `after`; at most `limit`.
     ///
     /// # Errors
-    /// [`AccountsError`]
-    pub fn users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<User>, AccountsError> {
+    /// [`StoreError`]
+    pub fn users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError> {
         let sql = "SELECT user, email, created_ms FROM users WHERE user > ?1
                    ORDER BY user LIMIT ?2";
         let after = after.map_or(vec![], |id| id.as_bytes().to_vec());
@@ -243,36 +224,40 @@ impl Accounts {
     /// [`BackupError`]
     pub fn backup(&self, to: &Path) -> Result<(), BackupError> {
         let connection = self.connection();
-        let from = PathBuf::from(connection.path().unwrap_or_default());
-        copy_database(&connection, &from, to)?;
+        copy_database(&connection, &self.path, to)?;
         schema::make_private(to).map_err(|source| BackupError::Io { path: to.to_owned(), source })
     }
 
     fn read<T>(
         &self,
-        question: impl FnOnce(&Connection) -> Result<T, AccountsError>,
-    ) -> Result<T, AccountsError> {
-        question(&self.connection())
+        question: impl FnOnce(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        question(&self.connection()).map_err(|fault| fault.at(&self.path))
     }
 
     fn write<T>(
         &self,
-        change: impl FnOnce(&Transaction<'_>) -> Result<T, AccountsError>,
-    ) -> Result<T, AccountsError> {
-        self.transact(change)
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        self.transact(|tx| Ok(change(tx)?))
     }
 
     /// One transaction that holds the write lock from its beginning.
-    fn transact<T, E: From<AccountsError>>(
+    fn transact<T, E: From<StoreError>>(
         &self,
-        change: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, Stop<E>>,
     ) -> Result<T, E> {
         let mut connection = self.connection();
-        let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
-        let tx = begun.map_err(AccountsError::from)?;
-        let done = change(&tx)?;
-        tx.commit().map_err(AccountsError::from)?;
-        Ok(done)
+        let run = || -> Result<T, Stop<E>> {
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = change(&tx)?;
+            tx.commit()?;
+            Ok(done)
+        };
+        run().map_err(|stop| match stop {
+            Stop::Fault(fault) => fault.at(&self.path).into(),
+            Stop::Refused(refused) => refused,
+        })
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

@@ -69,8 +69,13 @@ pub struct BlobEntry {
 
 /// Whole blobs, and blobs that are arriving. Calls on different blobs never wait for each other.
 pub trait BlobStore: Send + Sync {
+    /// What is stored under a hash, `None` when nothing is.
+    fn entry(&self, hash: &ContentHash) -> Result<Option<BlobEntry>, BlobError>;
+
     /// The size of a stored blob, `None` when it is not there.
-    fn size(&self, hash: &ContentHash) -> Result<Option<u64>, BlobError>;
+    fn size(&self, hash: &ContentHash) -> Result<Option<u64>, BlobError> {
+        Ok(self.entry(hash)?.map(|entry| entry.bytes))
+    }
 
     /// At most `bytes_max` bytes from `offset`; none at or beyond the end.
     ///
@@ -98,6 +103,13 @@ pub trait BlobStore: Send + Sync {
 
     /// Throws away what has arrived of a blob.
     fn abandon(&self, hash: &ContentHash) -> Result<(), BlobError>;
+
+    /// Takes a stored blob whose bytes are no longer its own out of the way, so that it can arrive
+    /// again; what is left of it is kept aside for a person.
+    fn set_aside(&self, hash: &ContentHash) -> Result<(), BlobError>;
+
+    /// Whether a blob was set aside and has not arrived again.
+    fn is_aside(&self, hash: &ContentHash) -> Result<bool, BlobError>;
 
     /// Deletes a stored blob; one that is not there is no error.
     fn remove(&self, hash: &ContentHash) -> Result<(), BlobError>;

@@ -46,6 +46,8 @@ pub struct CheckReport {
 pub enum Finding {
     /// SQLite finds its own pages damaged.
     Pages(String),
+    /// A part of the tables cannot be read to its end, and what rests on it was not looked at.
+    Unreadable(&'static str),
     /// A version's row gives another version, or none.
     Version(VersionId, &'static str),
     /// A note's heads, newest version or life do not follow from its versions.
@@ -68,6 +70,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pages(what) => write!(f, "SQLite: {what}"),
+            Self::Unreadable(what) => write!(f, "{what} cannot be read to the end"),
             Self::Version(id, what) => write!(f, "version {}: {what}", id.short()),
             Self::Note(id, what) => write!(f, "note {}: {what}", id.short()),
             Self::Content(hash) => write!(f, "content {} is damaged", hash.short()),
@@ -142,25 +145,65 @@ impl VersionRead for VaultDb {
 impl VaultDb {
     pub(crate) fn check(&self) -> Result<CheckReport, StoreError> {
         let mut report = CheckReport::default();
-        let (leaves, doubts) = self.read(|conn, _| {
+        let notes = self.read(|conn, _| {
             // One transaction: a writer in another process does not show half of a commit.
             let tx = conn.unchecked_transaction()?;
-            check_pages(&tx, &mut report)?;
-            let derived = check_versions(&tx, &mut report)?;
-            let notes = check_notes(&tx, derived, &*self.blobs, &mut report)?;
-            check_contents(&tx, &mut report)?;
-            check_conflicts(&tx, &mut report)?;
+            let checked = check_pages(&tx, &mut report);
+            self.or_unreadable("pages", checked, &mut report)?;
+            let checked = check_versions(&tx, &mut report);
+            let derived = self.or_unreadable("versions", checked, &mut report)?;
+            let checked = derived
+                .map(|derived| check_notes(&tx, derived, &*self.blobs, &mut report))
+                .transpose();
+            let notes = self.or_unreadable("notes", checked, &mut report)?.flatten();
+            let checked = check_contents(&tx, &mut report);
+            self.or_unreadable("contents", checked, &mut report)?;
+            let checked = check_conflicts(&tx, &mut report);
+            self.or_unreadable("conflicts", checked, &mut report)?;
             Ok(notes)
         })?;
+        if let Some((leaves, doubts)) = notes {
+            let checked = self.check_against_notes(&leaves, doubts, &mut report);
+            match checked {
+                Err(StoreError::Damaged { .. }) => {
+                    report.findings.push(Finding::Unreadable("the tree"));
+                }
+                checked => checked?,
+            }
+        }
+        self.check_blobs(&mut report)?;
+        Ok(report)
+    }
+
+    /// What could be read; damage on the way becomes a finding, anything else ends the check.
+    fn or_unreadable<T>(
+        &self,
+        part: &'static str,
+        checked: Result<T, Fault>,
+        report: &mut CheckReport,
+    ) -> Result<Option<T>, Fault> {
+        match checked {
+            Err(fault) if fault.is_damage(&self.path) => {
+                report.findings.push(Finding::Unreadable(part));
+                Ok(None)
+            }
+            checked => checked.map(Some),
+        }
+    }
+
+    fn check_against_notes(
+        &self,
+        leaves: &[Change],
+        doubts: Vec<Doubt>,
+        report: &mut CheckReport,
+    ) -> Result<(), StoreError> {
         for doubt in doubts {
             // A version that is no head adds nothing to those: the law of `core::heads`.
             if heads::add(self, &doubt.heads, doubt.version)? != doubt.heads {
                 report.findings.push(Finding::Note(doubt.note, "a version is hidden"));
             }
         }
-        self.check_blobs(&mut report)?;
-        self.check_tree(&leaves, &mut report)?;
-        Ok(report)
+        self.check_tree(leaves, report)
     }
 
     fn check_blobs(&self, report: &mut CheckReport) -> Result<(), StoreError> {
@@ -379,13 +422,7 @@ fn check_contents(conn: &Connection, report: &mut CheckReport) -> Result<(), Fau
 fn is_sound(conn: &Connection, decoded: &mut Decoded, content: Content) -> Result<bool, Fault> {
     let (hash, bytes) = (content.hash, content.bytes);
     let raw = decoded.decode(conn, content)?;
-    Ok(raw.is_some_and(|raw| raw.len() == bytes && has_hash(&raw, &hash)))
-}
-
-fn has_hash(raw: &[u8], hash: &ContentHash) -> bool {
-    let text = std::str::from_utf8(raw).ok();
-    text.is_some_and(|text| ContentHash::of_text(text) == *hash)
-        || ContentHash::of_blob(raw) == *hash
+    Ok(raw.is_some_and(|raw| raw.len() == bytes && contents::has_hash(&raw, &hash)))
 }
 
 fn check_conflicts(conn: &Connection, report: &mut CheckReport) -> Result<(), Fault> {

@@ -1,7 +1,8 @@
 //! Bytes of notes and small assets: packs as they came, deltas in chains of bounded cost.
 //!
 //! Invariant: reading any content decodes at most [`COST_MAX_KIB`] of raw bytes, or three times
-//! its own size where that is more; and a delta's base is there as long as the delta is.
+//! its own size where that is more; a delta's base is there as long as the delta is; and what is
+//! handed out has the hash it was asked by: a disk that changes a byte makes no merge wrong.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -72,10 +73,10 @@ impl Decoded {
         conn: &Connection,
         hash: &ContentHash,
     ) -> Result<Option<Arc<[u8]>>, Fault> {
-        match find(conn, hash)? {
-            Some(content) => self.decode(conn, content),
-            None => Ok(None),
-        }
+        let Some(content) = find(conn, hash)? else { return Ok(None) };
+        let raw = self.decode(conn, content)?;
+        intact(raw.as_ref().is_none_or(|raw| has_hash(raw, hash)), "contents have their hash")?;
+        Ok(raw)
     }
 
     /// The bytes of a row, `None` when they are elsewhere.
@@ -134,6 +135,13 @@ impl Decoded {
         self.packs.put(k, Arc::clone(&raw), raw.len());
         Ok(raw)
     }
+}
+
+/// Whether bytes are those of a hash, as a note's text or as an asset's bytes.
+pub(crate) fn has_hash(raw: &[u8], hash: &ContentHash) -> bool {
+    let text = std::str::from_utf8(raw).ok();
+    text.is_some_and(|text| ContentHash::of_text(text) == *hash)
+        || ContentHash::of_blob(raw) == *hash
 }
 
 /// Longer than any chain this crate writes: a bound on damaged rows.

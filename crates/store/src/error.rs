@@ -6,9 +6,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::blob_store::BlobError;
+
+/// An I/O error on a disk with less room than this is one of a full disk: what SQLite writes at
+/// once (a page, a piece of the index of its log) is smaller.
+const ROOM_BYTES_MIN: u64 = 256 << 10;
 
 /// Why a store could not read or commit; nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -137,18 +141,69 @@ impl Fault {
             Self::Damaged(what) => StoreError::Damaged { path, what },
             Self::Rule(rule) => StoreError::Rule(rule),
             Self::Blob(error) => StoreError::Blob(error),
-            Self::Sqlite(source) => match source.sqlite_error_code() {
-                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                    StoreError::Busy { path }
-                }
-                Some(ErrorCode::DiskFull) => StoreError::Full { path },
-                Some(ErrorCode::DatabaseCorrupt) => {
-                    StoreError::Damaged { path, what: "SQLite finds its pages in order" }
-                }
-                _ => StoreError::Sqlite { path, source },
-            },
+            Self::Sqlite(source) => reported(path, source),
         }
     }
+
+    /// Whether this is about what is stored, not about the disk or another process: a check goes
+    /// on after it.
+    pub(crate) fn is_damage(&self, path: &Path) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::Sqlite(error) => damage(error).is_some() && !has_no_room(path),
+            Self::Rule(_) | Self::Blob(_) => false,
+        }
+    }
+}
+
+/// What SQLite's codes mean.
+fn reported(path: PathBuf, source: rusqlite::Error) -> StoreError {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            return StoreError::Busy { path };
+        }
+        Some(ErrorCode::DiskFull) => return StoreError::Full { path },
+        // Of the calls that fail on a full disk SQLite has a name for writing pages alone: making
+        // its log's index longer, say, is just an I/O error.
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if has_no_room(&path) => {
+            return StoreError::Full { path };
+        }
+        _ => {}
+    }
+    match damage(&source) {
+        Some(what) => StoreError::Damaged { path, what },
+        None => StoreError::Sqlite { path, source },
+    }
+}
+
+/// Which rule a damaged file breaks, if that is what SQLite met.
+fn damage(error: &rusqlite::Error) -> Option<&'static str> {
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    match error.sqlite_error_code()? {
+        ErrorCode::DatabaseCorrupt => Some("SQLite finds its pages in order"),
+        ErrorCode::NotADatabase => Some("it begins as SQLite's files do"),
+        ErrorCode::SystemIoFailure
+            if matches!(
+                extended,
+                Some(ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_CORRUPTFS)
+            ) =>
+        {
+            Some("it is as long as it says")
+        }
+        // Our statements are tested over our tables: one that does not fit has other tables.
+        ErrorCode::Unknown if error.to_string().contains("no such ") => {
+            Some("its tables are there")
+        }
+        _ => None,
+    }
+}
+
+fn has_no_room(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    // A disk that does not even say how full it is has another trouble.
+    rustix::fs::statvfs(folder.unwrap_or(Path::new("."))).is_ok_and(|disk| {
+        disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES_MIN || disk.f_favail == 0
+    })
 }
 
 /// Holds a rule of the format while reading.

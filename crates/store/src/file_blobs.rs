@@ -1,4 +1,5 @@
-//! Blobs in files: `ab/ab12…` once whole, `partial/ab12…` while they arrive.
+//! Blobs in files: `ab/ab12…` once whole, `partial/ab12…` while they arrive, `damaged/ab12…` when
+//! the disk changed them.
 //!
 //! Invariant: a file under its final name is complete, has its hash and is on the disk: it is
 //! written apart, checked, synced, renamed, and its folder is synced.
@@ -14,6 +15,8 @@ use crate::blob_store::{BlobEntry, BlobError, BlobStore, PIECE_BYTES};
 
 /// The folder of what is arriving.
 const PARTIAL: &str = "partial";
+/// The folder of what was set aside.
+const DAMAGED: &str = "damaged";
 
 /// Blobs as files below one folder.
 #[derive(Debug, Clone)]
@@ -31,6 +34,10 @@ impl FileBlobs {
     pub fn path(&self, hash: &ContentHash) -> PathBuf {
         let name = hash.to_string();
         self.folder.join(&name[..2]).join(name)
+    }
+
+    fn damaged(&self, hash: &ContentHash) -> PathBuf {
+        self.folder.join(DAMAGED).join(hash.to_string())
     }
 
     fn partial(&self, hash: &ContentHash) -> PathBuf {
@@ -55,9 +62,11 @@ impl FileBlobs {
 }
 
 impl BlobStore for FileBlobs {
-    fn size(&self, hash: &ContentHash) -> Result<Option<u64>, BlobError> {
+    fn entry(&self, hash: &ContentHash) -> Result<Option<BlobEntry>, BlobError> {
         let path = self.path(hash);
-        Ok(present(&path, fs::metadata(&path))?.map(|found| found.len()))
+        let Some(found) = present(&path, fs::metadata(&path))? else { return Ok(None) };
+        let stored_ms = modified_ms(&found).map_err(failed(&path))?;
+        Ok(Some(BlobEntry { hash: *hash, bytes: found.len(), stored_ms }))
     }
 
     fn read(
@@ -114,12 +123,26 @@ impl BlobStore for FileBlobs {
         let folder = target.parent().expect("blobs lie in a folder");
         make_folder(folder)?;
         fs::rename(&path, &target).map_err(failed(&target))?;
-        sync_folder(folder)
+        sync_folder(folder)?;
+        let aside = self.damaged(hash);
+        present(&aside, fs::remove_file(&aside)).map(|_| ())
     }
 
     fn abandon(&self, hash: &ContentHash) -> Result<(), BlobError> {
         let path = self.partial(hash);
         present(&path, fs::remove_file(&path)).map(|_| ())
+    }
+
+    fn set_aside(&self, hash: &ContentHash) -> Result<(), BlobError> {
+        let (path, aside) = (self.path(hash), self.damaged(hash));
+        make_folder(aside.parent().expect("what was set aside lies in a folder"))?;
+        // Somebody else may have been faster.
+        present(&path, fs::rename(&path, &aside)).map(|_| ())
+    }
+
+    fn is_aside(&self, hash: &ContentHash) -> Result<bool, BlobError> {
+        let aside = self.damaged(hash);
+        Ok(present(&aside, fs::metadata(&aside))?.is_some())
     }
 
     fn remove(&self, hash: &ContentHash) -> Result<(), BlobError> {
@@ -135,10 +158,10 @@ impl BlobStore for FileBlobs {
             let mut here = Vec::new();
             for (path, hash) in files_in(&folder)? {
                 if after.is_none_or(|after| hash > *after)
-                    && let Some(found) = present(&path, fs::metadata(&path))?
+                    && path == self.path(&hash)
+                    && let Some(entry) = self.entry(&hash)?
                 {
-                    let stored_ms = modified_ms(&found).map_err(failed(&path))?;
-                    here.push(BlobEntry { hash, bytes: found.len(), stored_ms });
+                    here.push(entry);
                 }
             }
             here.sort_unstable();
@@ -273,6 +296,23 @@ mod tests {
         assert_eq!(blobs.received(&hash).unwrap(), 0);
         blobs.put(&hash, &mut &b"right"[..]).unwrap();
         assert_eq!(blobs.read(&hash, 0, 99).unwrap(), b"right");
+    }
+
+    #[test]
+    fn what_was_set_aside_is_no_blob_and_can_arrive_again() {
+        let (folder, blobs) = store();
+        let hash = ContentHash::of_blob(b"right");
+        blobs.put(&hash, &mut &b"right"[..]).unwrap();
+        fs::write(blobs.path(&hash), b"rotten").unwrap();
+        assert!(!blobs.verify(&hash).unwrap());
+        blobs.set_aside(&hash).unwrap();
+        blobs.set_aside(&hash).unwrap();
+        assert_eq!((blobs.size(&hash).unwrap(), blobs.is_aside(&hash).unwrap()), (None, true));
+        assert_eq!(blobs.list(None, 9).unwrap(), []);
+        let aside = folder.path().join("blobs/damaged").join(hash.to_string());
+        assert_eq!(fs::read(aside).unwrap(), b"rotten");
+        blobs.put(&hash, &mut &b"right"[..]).unwrap();
+        assert!(blobs.verify(&hash).unwrap() && !blobs.is_aside(&hash).unwrap());
     }
 
     #[test]

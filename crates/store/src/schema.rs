@@ -26,14 +26,13 @@ pub const BUSY_WAIT_MS: u64 = 5_000;
 /// Every index on an id is on `substr(id, 1, 5)`.
 pub(crate) const PREFIX: usize = 5;
 
-/// Which side a database serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// A vault on a server.
-    Server,
-    /// A folder's copy of a vault.
-    Device,
+/// What the header of a file of ours says, and the newest format known of it.
+pub(crate) struct Brand {
+    pub(crate) application: u32,
+    pub(crate) format: u32,
 }
+
+const BRAND: Brand = Brand { application: APPLICATION_ID, format: FORMAT };
 
 /// What device and server share.
 pub(crate) const VAULT_TABLES: &str = "
@@ -189,6 +188,11 @@ pub enum Peek {
 /// # Errors
 /// [`OpenError::TooNew`], [`OpenError::NotOurs`], or the system's reason.
 pub fn peek(path: &Path) -> Result<Peek, OpenError> {
+    peek_at(path, &BRAND)
+}
+
+/// [`peek`] for any of our databases.
+pub(crate) fn peek_at(path: &Path, brand: &Brand) -> Result<Peek, OpenError> {
     let mut header = Vec::new();
     match File::open(path) {
         Ok(file) => file.take(100).read_to_end(&mut header).map_err(OpenError::io(path))?,
@@ -199,13 +203,13 @@ pub fn peek(path: &Path) -> Result<Peek, OpenError> {
         // SQLite makes the file before it writes to it.
         return Ok(Peek::Known);
     }
-    check_first_page(path, &header)?;
+    check_first_page(path, &header, brand)?;
     let mut log = Vec::new();
     if let Ok(file) = File::open(log_of(path)) {
         file.take(LOG_BYTES_MAX).read_to_end(&mut log).map_err(OpenError::io(path))?;
     }
     for page in first_pages(&log) {
-        check_first_page(path, page)?;
+        check_first_page(path, page, brand)?;
     }
     Ok(Peek::Known)
 }
@@ -231,19 +235,21 @@ fn first_pages(log: &[u8]) -> impl Iterator<Item = &[u8]> {
         .map(|frame| &frame[24..])
 }
 
-fn check_first_page(path: &Path, page: &[u8]) -> Result<(), OpenError> {
+fn check_first_page(path: &Path, page: &[u8], brand: &Brand) -> Result<(), OpenError> {
     let number =
         |at: usize| page.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
     let path = || path.to_owned();
-    let (Some(format), Some(application)) = (number(60), number(68)) else {
+    let (Some(pages), Some(format), Some(application)) = (number(28), number(60), number(68))
+    else {
         return Err(OpenError::NotOurs { path: path() });
     };
-    let empty = format == 0 && application == 0;
-    if !page.starts_with(b"SQLite format 3\0") || application != APPLICATION_ID && !empty {
+    // Not made to its end: a table has a page of its own.
+    let empty = format == 0 && application == 0 && pages <= 1;
+    if !page.starts_with(b"SQLite format 3\0") || application != brand.application && !empty {
         return Err(OpenError::NotOurs { path: path() });
     }
-    if format > FORMAT {
-        return Err(OpenError::TooNew { path: path(), found: format, known: FORMAT });
+    if format > brand.format {
+        return Err(OpenError::TooNew { path: path(), found: format, known: brand.format });
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use super::join::{proof, read_token};
 use crate::args::AuthVerb;
 use crate::attach::{self, Proof};
 use crate::context::Context;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome, of_server_data};
 use crate::join_link::JoinLink;
 use crate::output::{FAINT, GOOD, MARK, STRONG, moment, plain};
 use crate::service;
@@ -26,7 +26,8 @@ use crate::world;
 pub fn run(what: AuthVerb, context: &Context) -> Outcome {
     match what {
         AuthVerb::AddUser { email, data, device_name } => {
-            add_user(&email, &context.path(&data), &device_name, context)
+            let added = add_user(&email, &context.path(&data), &device_name, context);
+            added.map_err(of_server_data)
         }
         AuthVerb::Login { url, token_stdin, device_name } => {
             let name = device_name.as_deref().unwrap_or(&context.machine);

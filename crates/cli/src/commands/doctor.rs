@@ -4,6 +4,7 @@ use crucible_node::api;
 use crucible_node::link::LinkError;
 use crucible_node::replica::{Replica, Settings, scan_on_all_cores};
 use crucible_node::report::Notice;
+use crucible_store::sync_db::SyncDb;
 use crucible_sync::repo::Repo;
 use crucible_vault::lock::{LockError, VaultLock};
 use crucible_vault::real_fs::RealFs;
@@ -143,8 +144,7 @@ impl Examination<'_> {
             }
             Err(error) => self.failed("lock", &error.into())?,
         }
-        let replica = Replica::new(fs, folder.store()?, Settings::default(), scan_on_all_cores);
-        let mut replica = replica.expect("no policies, so none is wrong");
+        let mut replica = replica_of(fs, folder.store()?);
         let status = match replica.status(&mut Machine) {
             Ok(status) => status,
             Err(error) => return self.failed("folder", &error.into()),
@@ -207,10 +207,30 @@ impl Examination<'_> {
         }
         let verb = if there.access == api::Access::Write { "read and write" } else { "read" };
         self.good("token", format!("this device may {verb}"))?;
+        if there.access == api::Access::Write {
+            self.lost_blobs(folder)?;
+        }
         if there.root == folder.store()?.root()? {
             self.good("step", "both sides have the same root")
         } else {
             self.say(Grade::Good, "step", "one side has news for the other", "`cru sync`")
+        }
+    }
+
+    /// Large files that the server has lost and this device has are sent again.
+    fn lost_blobs(&mut self, folder: &VaultFolder) -> Outcome<()> {
+        let Some(mut link) = folder.link(self.context)? else { return Ok(()) };
+        let unique = crucible_core::hash::hex(&world::random::<16>()?);
+        let mut replica = replica_of(RealFs::open(&folder.root, &unique)?, folder.store()?);
+        match replica.send_lost_blobs(&mut link) {
+            Ok(sent) => {
+                for path in sent {
+                    let text = format!("the server had lost {path}; it was sent again");
+                    self.say(Grade::Note, "server", &text, "")?;
+                }
+                Ok(())
+            }
+            Err(error) => self.failed("server", &error.into()),
         }
     }
 
@@ -226,4 +246,9 @@ impl Examination<'_> {
         let text = format!("this machine's clock is {} {way} the server's", span(apart));
         self.say(Grade::Note, "clock", &text, "set it by the network; until then `cru` corrects it")
     }
+}
+
+fn replica_of(fs: RealFs, store: SyncDb) -> Replica<RealFs, SyncDb> {
+    let replica = Replica::new(fs, store, Settings::default(), scan_on_all_cores);
+    replica.expect("no policies, so none is wrong")
 }

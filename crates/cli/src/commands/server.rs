@@ -11,25 +11,42 @@ use serde_json::json;
 
 use crate::args::ServerVerb;
 use crate::context::Context;
-use crate::exit::{During, Exit, Failure, Outcome};
+use crate::exit::{During, Exit, Failure, Outcome, of_server_data};
 use crate::output::{BAD, GOOD, STRONG, count, size};
 use crate::service;
 use crate::world;
 
 /// What was asked about a server's data.
 pub fn run(what: &ServerVerb, context: &Context) -> Outcome {
-    match what {
+    let done = match what {
         ServerVerb::Check(folder) => check(&context.path(&folder.data), context),
         ServerVerb::Gc(folder) => gc(&context.path(&folder.data), context),
         ServerVerb::Backup { to, data } => backup(&context.path(data), &context.path(to), context),
-    }
+    };
+    done.map_err(of_server_data)
 }
 
 fn check(data: &Path, context: &Context) -> Outcome {
     let output = &context.output;
-    let mut broken = 0;
+    let mut broken = accounts_found(data, context)?;
     each(data, |id, name, vault| {
-        let report = vault.check()?;
+        let report = match vault.and_then(|vault| Ok(vault.check()?)) {
+            Ok(report) => report,
+            // One vault that cannot even be opened keeps nobody from looking at the others.
+            Err(failure) if failure.exit == Exit::Integrity => {
+                broken += 1;
+                output.value(&json!({
+                    "type": "checked",
+                    "vault": name,
+                    "vault_id": id.to_string(),
+                    "findings": [&failure.message],
+                }))?;
+                let verdict = output.paint(BAD, "cannot be opened");
+                output.line(format!("{}: {verdict}", output.paint(STRONG, name)))?;
+                return output.line(format!("  {}", failure.message));
+            }
+            Err(failure) => return Err(failure),
+        };
         broken += report.findings.len();
         let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
         output.value(&json!({
@@ -60,16 +77,29 @@ fn check(data: &Path, context: &Context) -> Outcome {
     if broken == 0 {
         return Ok(Exit::Ok);
     }
-    let message = format!("{} not what it should be", count(broken, "thing is", "things are"));
-    Err(Failure::new(Exit::Integrity, message).hint(
-        "put the last good backup in place: devices send what it lacks with their next round",
-    ))
+    let found = count(broken, "thing is", "things are");
+    let message = format!("{found} not what it should be in {}", data.display());
+    Err(Failure::new(Exit::Integrity, message))
+}
+
+/// What is wrong with the accounts: told, and how many lines of it.
+fn accounts_found(data: &Path, context: &Context) -> Outcome<usize> {
+    require(data)?;
+    let findings = service::accounts(data)?.check()?;
+    if !findings.is_empty() {
+        let file = data.join("accounts.db").display().to_string();
+        context.output.value(&json!({ "type": "checked", "file": file, "findings": findings }))?;
+        for finding in &findings {
+            context.output.line(format!("{file}: {finding}"))?;
+        }
+    }
+    Ok(findings.len())
 }
 
 fn gc(data: &Path, context: &Context) -> Outcome {
     let output = &context.output;
     each(data, |id, name, vault| {
-        let swept = vault.gc(world::now_ms())?;
+        let swept = vault?.gc(world::now_ms())?;
         output.value(&json!({
             "type": "swept",
             "vault": name,
@@ -105,7 +135,7 @@ fn backup(data: &Path, to: &Path, context: &Context) -> Outcome {
     let output = &context.output;
     let mut copied = 0u64;
     each(data, |id, name, vault| {
-        let done = vault.backup(&vaults.join(id.to_string()))?;
+        let done = vault?.backup(&vaults.join(id.to_string()))?;
         copied += 1;
         output.value(&json!({
             "type": "backed_up",
@@ -133,10 +163,10 @@ fn require(data: &Path) -> Outcome<()> {
     Err(Failure::failed(message).hint("--data names it"))
 }
 
-/// Every vault of a data folder, with its name.
+/// Every vault of a data folder, with its name; or why it cannot be opened.
 fn each(
     data: &Path,
-    mut work: impl FnMut(&VaultId, &str, &mut ServerVault) -> Outcome<()>,
+    mut work: impl FnMut(&VaultId, &str, Outcome<ServerVault>) -> Outcome<()>,
 ) -> Outcome<()> {
     require(data)?;
     let accounts = service::accounts(data)?;
@@ -150,9 +180,13 @@ fn each(
     }
     let vaults = service::vaults(data);
     for id in vaults.list()? {
-        let Some(mut vault) = vaults.open(&id)? else { continue };
+        let vault = match vaults.open(&id) {
+            Ok(None) => continue,
+            Ok(Some(vault)) => Ok(vault),
+            Err(error) => Err(error.into()),
+        };
         let name = names.get(&id).cloned().unwrap_or_else(|| format!("(nobody's) {}", id.short()));
-        work(&id, &name, &mut vault)?;
+        work(&id, &name, vault)?;
     }
     Ok(())
 }

@@ -8,9 +8,7 @@ use crucible_node::actions::ActionError;
 use crucible_node::config::ConfigError;
 use crucible_node::error::{Direction, SyncError};
 use crucible_node::link::LinkError;
-use crucible_store::accounts::{
-    AccountsError, AddUserError, CreateVaultError, MintError, OpenAccountsError,
-};
+use crucible_store::accounts::{AddUserError, CreateVaultError, MintError};
 use crucible_store::backup::BackupError;
 use crucible_store::error::{OpenError, StoreError};
 use crucible_sync::staged::EngineError;
@@ -25,6 +23,10 @@ use crate::output::count;
 const SPACE: &str = "make room on it and do the same again; nothing was lost";
 const JOIN_AGAIN: &str =
     "join again: `cru invite` on a device that is in prints a line, run it in this folder";
+const RESTORE: &str = "the notes on every device are safe, and nothing here was changed. Stop the server and put that \
+     file back from the last `cru server backup` (without its -wal and -shm): devices send what it \
+     lacks with their next round. Without a backup, move the file away: a vault.db is filled again \
+     by the devices, for a new accounts.db people join again";
 const NEWER: &str = "update `cru` on this machine; nothing was touched";
 
 /// An error of the system, with everything below it.
@@ -78,7 +80,7 @@ impl From<LinkError> for Failure {
             LinkError::Refused { hint, code, .. } => {
                 let exit = match code.as_str() {
                     "code_refused" => Exit::NotAllowed,
-                    "hash_mismatch" => Exit::Integrity,
+                    "hash_mismatch" | "integrity" => Exit::Integrity,
                     _ => Exit::Failed,
                 };
                 Self::new(exit, message).hint(hint)
@@ -104,6 +106,14 @@ impl From<ConfigError> for Failure {
                 .hint("mend that line; docs/cli/sync.md says what the file may hold"),
             ConfigError::TooNew { .. } => Self::new(Exit::TooNew, message).hint(NEWER),
         }
+    }
+}
+
+/// The same failure where it is about a server's data: `cru doctor` knows nothing of those.
+pub fn of_server_data(failure: Failure) -> Failure {
+    match failure.exit {
+        Exit::Integrity => failure.hint(RESTORE),
+        _ => failure,
     }
 }
 
@@ -267,32 +277,6 @@ impl From<real_fs::OpenError> for Failure {
     }
 }
 
-impl From<OpenAccountsError> for Failure {
-    fn from(error: OpenAccountsError) -> Self {
-        let message = chain(&error);
-        match error {
-            OpenAccountsError::TooNew { .. } => Self::new(Exit::TooNew, message).hint(NEWER),
-            OpenAccountsError::Foreign => {
-                Self::new(Exit::Integrity, message).hint("is --data the folder of a `cru` server?")
-            }
-            OpenAccountsError::Accounts(error) => error.into(),
-            OpenAccountsError::Create(_) | OpenAccountsError::Sqlite(_) => Self::failed(message),
-        }
-    }
-}
-
-impl From<AccountsError> for Failure {
-    fn from(error: AccountsError) -> Self {
-        let message = chain(&error);
-        match error {
-            AccountsError::Corrupt(_) => Self::new(Exit::Integrity, message),
-            AccountsError::Busy => Self::new(Exit::Locked, message),
-            AccountsError::Full => Self::failed(message).hint(SPACE),
-            AccountsError::Sqlite(_) => Self::failed(message),
-        }
-    }
-}
-
 impl From<AddUserError> for Failure {
     fn from(error: AddUserError) -> Self {
         match error {
@@ -360,6 +344,7 @@ mod tests {
             (LinkError::Forbidden { place: place(), message: message() }, Exit::NotAllowed),
             (LinkError::Protocol { place: place(), message: message() }, Exit::TooNew),
             (refused("hash_mismatch"), Exit::Integrity),
+            (refused("integrity"), Exit::Integrity),
             (refused("storage_full"), Exit::Failed),
         ];
         for (error, exit) in table {

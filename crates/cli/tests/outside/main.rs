@@ -14,6 +14,7 @@ mod cables;
 mod contract;
 mod copies;
 mod crash;
+mod damage;
 mod denied;
 mod disk;
 mod exit_codes;

@@ -8,7 +8,8 @@ use crucible_trust::pairing::{CodeHash, Invitation, PairingCode, RedeemError};
 use crucible_trust::rights::Rights;
 use rusqlite::{Transaction, params};
 
-use super::{Accounts, AccountsError, MintError, rows, tokens};
+use super::{Accounts, MintError, Stop, rows, tokens};
+use crate::error::{Fault, StoreError};
 
 /// What a pairing code opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,22 +47,22 @@ pub enum RedeemFailure {
     /// The code is good, and stays so, but this device cannot have a token.
     #[error(transparent)]
     Mint(#[from] MintError),
-    /// See [`AccountsError`].
+    /// The database.
     #[error(transparent)]
-    Accounts(#[from] AccountsError),
+    Accounts(#[from] StoreError),
 }
 
 impl Accounts {
     /// Opens a door for `code`. Codes that are over are swept out on the way.
     ///
     /// # Errors
-    /// [`AccountsError`]; a user that is not there breaks a foreign key.
+    /// [`StoreError`]; a user that is not there breaks a foreign key.
     pub fn open_invitation(
         &self,
         code: &PairingCode,
         invite: &Invite,
         now_ms: u64,
-    ) -> Result<Invitation, AccountsError> {
+    ) -> Result<Invitation, StoreError> {
         let door = Invitation::open(code, now_ms);
         self.write(|tx| {
             let sql = "DELETE FROM invitations WHERE expires_ms <= ?1";
@@ -87,8 +88,8 @@ impl Accounts {
     /// How many codes of a user are still good.
     ///
     /// # Errors
-    /// [`AccountsError`]
-    pub fn open_invitations(&self, user: UserId, now_ms: u64) -> Result<u32, AccountsError> {
+    /// [`StoreError`]
+    pub fn open_invitations(&self, user: UserId, now_ms: u64) -> Result<u32, StoreError> {
         let sql = "SELECT count(*) AS n FROM invitations
                    WHERE user = ?1 AND used_ms IS NULL AND expires_ms > ?2";
         let key = params![user.as_bytes(), rows::ms(now_ms)];
@@ -109,26 +110,27 @@ impl Accounts {
         now_ms: u64,
     ) -> Result<Paired, RedeemFailure> {
         self.transact(|tx| {
-            let (door, invite) = find(tx, &code.hash())?.ok_or(RedeemError::Wrong)?;
-            let used = door.redeem(code, now_ms)?;
+            let (door, invite) =
+                find(tx, &code.hash())?.ok_or_else(|| refused(RedeemError::Wrong))?;
+            let used = door.redeem(code, now_ms).map_err(refused)?;
             let sql = "UPDATE invitations SET used_ms = ?2 WHERE code = ?1 AND used_ms IS NULL";
-            let changed =
-                tx.execute(sql, params![used.code.as_bytes(), used.used_ms.map(rows::ms)]);
-            if changed.map_err(AccountsError::from)? != 1 {
-                return Err(RedeemError::Used.into());
+            let key = params![used.code.as_bytes(), used.used_ms.map(rows::ms)];
+            if tx.execute(sql, key)? != 1 {
+                return Err(refused(RedeemError::Used));
             }
             let subject = Subject { user: invite.user, device: joiner.device };
             let capability = Capability::issue(&self.root, subject, &invite.rights, seed);
-            tokens::record(tx, &capability, &joiner.name, now_ms)?;
+            tokens::record(tx, &capability, &joiner.name, now_ms).map_err(Stop::widen)?;
             Ok(Paired { token: capability.token(), invite })
         })
     }
 }
 
-fn find(
-    tx: &Transaction<'_>,
-    code: &CodeHash,
-) -> Result<Option<(Invitation, Invite)>, AccountsError> {
+fn refused(why: RedeemError) -> Stop<RedeemFailure> {
+    Stop::Refused(why.into())
+}
+
+fn find(tx: &Transaction<'_>, code: &CodeHash) -> Result<Option<(Invitation, Invite)>, Fault> {
     let sql = "SELECT * FROM invitations WHERE code = ?1";
     rows::one(tx, sql, params![code.as_bytes()], |row| {
         let door = Invitation {

@@ -7,15 +7,16 @@ use crucible_trust::name::VaultName;
 use crucible_trust::rights::{Access, Rights, Within};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use super::{AccountsError, Email, User, Vault};
+use super::{Email, User, Vault};
+use crate::error::Fault;
 
 /// Reads at most one row.
 pub fn one<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
-    read: impl FnOnce(&Row<'_>) -> Result<T, AccountsError>,
-) -> Result<Option<T>, AccountsError> {
+    read: impl FnOnce(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
     let mut statement = connection.prepare_cached(sql)?;
     statement.query_row(params, |row| Ok(read(row))).optional()?.transpose()
 }
@@ -25,8 +26,8 @@ pub fn all<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
-    read: impl Fn(&Row<'_>) -> Result<T, AccountsError>,
-) -> Result<Vec<T>, AccountsError> {
+    read: impl Fn(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
     let mut out = Vec::new();
@@ -42,14 +43,16 @@ pub fn ms(ms: u64) -> i64 {
 }
 
 /// A time from a column.
-pub fn time(row: &Row<'_>, column: &str) -> Result<u64, AccountsError> {
-    u64::try_from(row.get::<_, i64>(column)?).map_err(|_| AccountsError::Corrupt("time"))
+pub fn time(row: &Row<'_>, column: &str) -> Result<u64, Fault> {
+    u64::try_from(row.get::<_, i64>(column)?)
+        .map_err(|_| Fault::Damaged("times are not before 1970"))
 }
 
 /// A time from a column that may be NULL.
-pub fn time_if(row: &Row<'_>, column: &str) -> Result<Option<u64>, AccountsError> {
+pub fn time_if(row: &Row<'_>, column: &str) -> Result<Option<u64>, Fault> {
     let ms: Option<i64> = row.get(column)?;
-    ms.map(|ms| u64::try_from(ms).map_err(|_| AccountsError::Corrupt("time"))).transpose()
+    ms.map(|ms| u64::try_from(ms).map_err(|_| Fault::Damaged("times are not before 1970")))
+        .transpose()
 }
 
 /// An id from a blob column.
@@ -57,23 +60,23 @@ pub fn id<T, const N: usize>(
     row: &Row<'_>,
     column: &str,
     wrap: impl FnOnce([u8; N]) -> T,
-) -> Result<T, AccountsError> {
+) -> Result<T, Fault> {
     let bytes: Vec<u8> = row.get(column)?;
-    Ok(wrap(bytes.try_into().map_err(|_| AccountsError::Corrupt("id"))?))
+    Ok(wrap(bytes.try_into().map_err(|_| Fault::Damaged("ids have their length"))?))
 }
 
 /// A row of `users`.
-pub fn user(row: &Row<'_>) -> Result<User, AccountsError> {
+pub fn user(row: &Row<'_>) -> Result<User, Fault> {
     Ok(User {
         id: id(row, "user", crucible_core::id::UserId::from_bytes)?,
         email: Email::new(&row.get::<_, String>("email")?)
-            .map_err(|_| AccountsError::Corrupt("email"))?,
+            .map_err(|_| Fault::Damaged("addresses of people are some"))?,
         created_ms: time(row, "created_ms")?,
     })
 }
 
 /// A row of `vaults`.
-pub fn vault(row: &Row<'_>) -> Result<Vault, AccountsError> {
+pub fn vault(row: &Row<'_>) -> Result<Vault, Fault> {
     Ok(Vault {
         id: id(row, "vault", crucible_core::id::VaultId::from_bytes)?,
         name: name(&row.get::<_, String>("name")?)?,
@@ -91,11 +94,11 @@ pub fn access_code(access: Access) -> u8 {
 }
 
 /// Reads [`access_code`].
-pub fn access(row: &Row<'_>) -> Result<Access, AccountsError> {
+pub fn access(row: &Row<'_>) -> Result<Access, Fault> {
     match row.get::<_, u8>("access")? {
         1 => Ok(Access::Read),
         2 => Ok(Access::Write),
-        _ => Err(AccountsError::Corrupt("access")),
+        _ => Err(Fault::Damaged("access is to read or to write")),
     }
 }
 
@@ -108,9 +111,10 @@ pub fn lines<T: Ord>(within: &Within<T>, text: impl Fn(&T) -> String) -> Option<
 }
 
 /// Rights from the columns `access`, `may_create`, `vaults`, `folders` and `expires`.
-pub fn rights(row: &Row<'_>, expires: &str) -> Result<Rights, AccountsError> {
-    let path =
-        |line: &str| VaultPath::new(line).map_err(|_| AccountsError::Corrupt("folder in rights"));
+pub fn rights(row: &Row<'_>, expires: &str) -> Result<Rights, Fault> {
+    let path = |line: &str| {
+        VaultPath::new(line).map_err(|_| Fault::Damaged("folders in rights are paths"))
+    };
     Ok(Rights {
         access: access(row)?,
         create: row.get("may_create")?,
@@ -122,8 +126,8 @@ pub fn rights(row: &Row<'_>, expires: &str) -> Result<Rights, AccountsError> {
 
 fn within<T: Ord>(
     lines: Option<String>,
-    parse: impl Fn(&str) -> Result<T, AccountsError>,
-) -> Result<Within<T>, AccountsError> {
+    parse: impl Fn(&str) -> Result<T, Fault>,
+) -> Result<Within<T>, Fault> {
     match lines {
         None => Ok(Within::All),
         Some(text) => {
@@ -132,6 +136,6 @@ fn within<T: Ord>(
     }
 }
 
-fn name(text: &str) -> Result<VaultName, AccountsError> {
-    VaultName::new(text).map_err(|_| AccountsError::Corrupt("vault name"))
+fn name(text: &str) -> Result<VaultName, Fault> {
+    VaultName::new(text).map_err(|_| Fault::Damaged("names of vaults are some"))
 }

@@ -6,14 +6,17 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
+use std::time::Duration;
+
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::OpenAccountsError;
+use crate::error::{Fault, OpenError};
+use crate::schema::{Brand, Peek, peek_at};
 
-/// "CruA": tells an accounts database from others.
-const APPLICATION_ID: u32 = 0x4372_7541;
-/// The format this release writes.
-const FORMAT: u32 = 1;
+/// "CruA", and the format this release writes.
+const BRAND: Brand = Brand { application: 0x4372_7541, format: 1 };
+/// How long an operation waits for another process that is writing, in milliseconds.
+const BUSY_MS: u64 = 15_000;
 
 /// Times are milliseconds since 1970. `vaults` and `folders` of rights are NULL for "all", else
 /// one item a line, which no name or path can contain a break of.
@@ -97,37 +100,60 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Looks at the accounts at `path` without opening them.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn peek(path: &Path) -> Result<Peek, OpenError> {
+    peek_at(path, &BRAND)
+}
+
+/// Opens the accounts at `path`, or creates them around `root_seed`; gives the seed they have.
+pub fn open(path: &Path, root_seed: [u8; 32]) -> Result<(Connection, [u8; 32]), OpenError> {
+    // Asked before SQLite sees the file: one of a newer format is not touched.
+    peek(path)?;
+    create_private(path).map_err(OpenError::io(path))?;
+    let open = || -> Result<(Connection, [u8; 32]), Fault> {
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(Duration::from_millis(BUSY_MS))?;
+        if format_of(&connection)? != 0 && !damage(&connection, "quick_check")?.is_empty() {
+            return Err(Fault::Damaged("SQLite finds its pages in order"));
+        }
+        prepare(&mut connection, root_seed)?;
+        let seed: Vec<u8> =
+            connection.query_row("SELECT root_seed FROM server", [], |row| row.get(0))?;
+        let seed = seed.try_into().map_err(|_| Fault::Damaged("a server has a root key"))?;
+        Ok((connection, seed))
+    };
+    open().map_err(|fault| OpenError::Store(fault.at(path)))
+}
+
+/// What SQLite's own check (`quick_check` or `integrity_check`) finds, a line each.
+pub fn damage(connection: &Connection, check: &str) -> Result<Vec<String>, Fault> {
+    let mut select = connection.prepare(&format!("PRAGMA {check}"))?;
+    let lines = select.query_map([], |row| row.get::<_, String>(0))?;
+    let lines: Vec<String> = lines.collect::<Result<_, _>>()?;
+    Ok(lines.into_iter().filter(|line| line != "ok").collect())
+}
+
 /// Sets the connection up and creates the tables in a new file.
-pub fn prepare(connection: &mut Connection, root_seed: [u8; 32]) -> Result<(), OpenAccountsError> {
-    // Asked before anything is written: a newer format stays untouched.
-    check(connection)?;
+fn prepare(connection: &mut Connection, root_seed: [u8; 32]) -> Result<(), Fault> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Asked again under the lock: two processes may be creating it.
-    if check(&tx)? == 0 {
+    if format_of(&tx)? == 0 {
         tx.execute_batch(TABLES)?;
         tx.execute("INSERT INTO server (one, root_seed) VALUES (1, ?1)", params![root_seed])?;
-        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-        tx.pragma_update(None, "user_version", FORMAT)?;
+        tx.pragma_update(None, "application_id", BRAND.application)?;
+        tx.pragma_update(None, "user_version", BRAND.format)?;
     }
     tx.commit()?;
     Ok(())
 }
 
 /// The format of the file, 0 for an empty one.
-fn check(connection: &Connection) -> Result<u32, OpenAccountsError> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
-    let (application, found) = (pragma("application_id")?, pragma("user_version")?);
-    if application != APPLICATION_ID {
-        let tables: u32 =
-            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        let empty = application == 0 && found == 0 && tables == 0;
-        return if empty { Ok(0) } else { Err(OpenAccountsError::Foreign) };
-    }
-    if found > FORMAT {
-        return Err(OpenAccountsError::TooNew { found, known: FORMAT });
-    }
-    Ok(found)
+fn format_of(connection: &Connection) -> Result<u32, Fault> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }

@@ -335,19 +335,16 @@ fn a_newer_format_and_a_foreign_database_are_refused_untouched() {
     drop(server.accounts);
     let before = std::fs::read(&path).unwrap();
     let refused = Accounts::open(&path, [1; 32]);
-    assert!(
-        matches!(refused, Err(OpenAccountsError::TooNew { found: 2, known: 1 })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(OpenError::TooNew { found: 2, known: 1, .. })), "{refused:?}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 
     let foreign = server.dir.path().join("foreign.db");
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE x (y)").unwrap();
     let refused = Accounts::open(&foreign, [1; 32]);
-    assert!(matches!(refused, Err(OpenAccountsError::Foreign)), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::NotOurs { .. })), "{refused:?}");
     std::fs::write(&foreign, "not a database at all, but long enough to be looked at").unwrap();
     let refused = Accounts::open(&foreign, [1; 32]);
-    assert!(matches!(refused, Err(OpenAccountsError::Sqlite(_))), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::NotOurs { .. })), "{refused:?}");
 }
 
 #[test]

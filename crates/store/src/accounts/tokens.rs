@@ -7,9 +7,8 @@ use crucible_trust::name::VaultName;
 use crucible_trust::rights::Rights;
 use rusqlite::{Connection, Row, params};
 
-use super::{
-    Accounts, AccountsError, DEVICE_NAME_CHARS_MAX, Device, IssuedToken, TOKENS_LISTED_MAX, rows,
-};
+use super::{Accounts, DEVICE_NAME_CHARS_MAX, Device, IssuedToken, Stop, TOKENS_LISTED_MAX, rows};
+use crate::error::{Fault, StoreError};
 
 /// Why no token is minted.
 #[derive(Debug, thiserror::Error)]
@@ -20,9 +19,9 @@ pub enum MintError {
     /// Another user's device has this id.
     #[error("this device belongs to another user")]
     DeviceOfAnother,
-    /// See [`AccountsError`].
+    /// The database.
     #[error(transparent)]
-    Accounts(#[from] AccountsError),
+    Accounts(#[from] StoreError),
 }
 
 /// What the server knows about a token that verifies.
@@ -61,8 +60,8 @@ impl Accounts {
     /// was issued here, and a server restored from an old backup does not lock its devices out.
     ///
     /// # Errors
-    /// [`AccountsError`]
-    pub fn standing(&self, capability: &Capability) -> Result<Standing, AccountsError> {
+    /// [`StoreError`]
+    pub fn standing(&self, capability: &Capability) -> Result<Standing, StoreError> {
         let subject = capability.subject();
         self.read(|db| {
             let sql = "SELECT 1 FROM users WHERE user = ?1";
@@ -86,8 +85,8 @@ impl Accounts {
     /// Notes that a device made a request.
     ///
     /// # Errors
-    /// [`AccountsError`]
-    pub fn seen(&self, device: DeviceId, now_ms: u64) -> Result<(), AccountsError> {
+    /// [`StoreError`]
+    pub fn seen(&self, device: DeviceId, now_ms: u64) -> Result<(), StoreError> {
         self.write(|tx| {
             let sql = "UPDATE devices SET seen_ms = max(coalesce(seen_ms, 0), ?2)
                        WHERE device = ?1";
@@ -99,13 +98,13 @@ impl Accounts {
     /// The devices of a user in the order of their ids, those after `after`; at most `limit`.
     ///
     /// # Errors
-    /// [`AccountsError`]
+    /// [`StoreError`]
     pub fn devices(
         &self,
         user: UserId,
         after: Option<DeviceId>,
         limit: u32,
-    ) -> Result<Vec<Device>, AccountsError> {
+    ) -> Result<Vec<Device>, StoreError> {
         let sql = "SELECT * FROM devices WHERE user = ?1 AND device > ?2
                    ORDER BY device LIMIT ?3";
         let after = after.map_or(vec![], |id| id.as_bytes().to_vec());
@@ -116,8 +115,8 @@ impl Accounts {
     /// A device by id, whoever's it is.
     ///
     /// # Errors
-    /// [`AccountsError`]
-    pub fn device(&self, id: DeviceId) -> Result<Option<Device>, AccountsError> {
+    /// [`StoreError`]
+    pub fn device(&self, id: DeviceId) -> Result<Option<Device>, StoreError> {
         let sql = "SELECT * FROM devices WHERE device = ?1";
         self.read(|db| rows::one(db, sql, params![id.as_bytes()], |row| device_of(db, row)))
     }
@@ -125,8 +124,8 @@ impl Accounts {
     /// What the tokens of a device allow that are neither revoked nor over.
     ///
     /// # Errors
-    /// [`AccountsError`]
-    pub fn live_rights(&self, id: DeviceId, now_ms: u64) -> Result<Vec<Rights>, AccountsError> {
+    /// [`StoreError`]
+    pub fn live_rights(&self, id: DeviceId, now_ms: u64) -> Result<Vec<Rights>, StoreError> {
         let sql = "SELECT * FROM tokens WHERE device = ?1 AND revoked_ms IS NULL
                    AND (expires_ms IS NULL OR expires_ms > ?2)";
         let key = params![id.as_bytes(), rows::ms(now_ms)];
@@ -137,12 +136,12 @@ impl Accounts {
     /// be told to be ambiguous.
     ///
     /// # Errors
-    /// [`AccountsError`]
+    /// [`StoreError`]
     pub fn devices_by_prefix(
         &self,
         user: UserId,
         prefix: &str,
-    ) -> Result<Vec<DeviceId>, AccountsError> {
+    ) -> Result<Vec<DeviceId>, StoreError> {
         let sql = "SELECT device FROM devices
                    WHERE user = ?1 AND substr(hex(device), 1, length(?2)) = upper(?2) LIMIT 2";
         self.read(|db| {
@@ -156,13 +155,13 @@ impl Accounts {
     /// whether there was such a device, revoked before or not.
     ///
     /// # Errors
-    /// [`AccountsError`]
+    /// [`StoreError`]
     pub fn revoke_device(
         &self,
         user: UserId,
         device: DeviceId,
         now_ms: u64,
-    ) -> Result<bool, AccountsError> {
+    ) -> Result<bool, StoreError> {
         self.write(|tx| {
             let now = rows::ms(now_ms);
             let sql = "UPDATE devices SET revoked_ms = coalesce(revoked_ms, ?3)
@@ -183,11 +182,11 @@ pub(super) fn record(
     capability: &Capability,
     device_name: &str,
     now_ms: u64,
-) -> Result<(), MintError> {
+) -> Result<(), Stop<MintError>> {
     let Subject { user, device } = capability.subject();
     let sql = "SELECT 1 FROM users WHERE user = ?1";
     if rows::one(tx, sql, params![user.as_bytes()], |_| Ok(()))?.is_none() {
-        return Err(MintError::NoSuchUser);
+        return Err(Stop::Refused(MintError::NoSuchUser));
     }
     let sql = "INSERT INTO devices (device, user, name, created_ms) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT (device) DO UPDATE SET name = excluded.name, revoked_ms = NULL
@@ -195,8 +194,8 @@ pub(super) fn record(
     let name: String = device_name.chars().filter(|c| !c.is_control()).collect();
     let name: String = name.chars().take(DEVICE_NAME_CHARS_MAX).collect();
     let row = params![device.as_bytes(), user.as_bytes(), name, rows::ms(now_ms)];
-    if tx.execute(sql, row).map_err(AccountsError::from)? == 0 {
-        return Err(MintError::DeviceOfAnother);
+    if tx.execute(sql, row)? == 0 {
+        return Err(Stop::Refused(MintError::DeviceOfAnother));
     }
     let rights = capability.rights();
     let sql = "INSERT INTO tokens
@@ -213,11 +212,11 @@ pub(super) fn record(
         rights.expires_ms.map(rows::ms),
         rows::ms(now_ms),
     ];
-    tx.execute(sql, row).map_err(AccountsError::from)?;
+    tx.execute(sql, row)?;
     Ok(())
 }
 
-fn device_of(db: &Connection, row: &Row<'_>) -> Result<Device, AccountsError> {
+fn device_of(db: &Connection, row: &Row<'_>) -> Result<Device, Fault> {
     let id = rows::id(row, "device", DeviceId::from_bytes)?;
     Ok(Device {
         id,
@@ -229,7 +228,7 @@ fn device_of(db: &Connection, row: &Row<'_>) -> Result<Device, AccountsError> {
     })
 }
 
-fn tokens_of(db: &Connection, device: DeviceId) -> Result<Vec<IssuedToken>, AccountsError> {
+fn tokens_of(db: &Connection, device: DeviceId) -> Result<Vec<IssuedToken>, Fault> {
     let sql = "SELECT * FROM tokens WHERE device = ?1 ORDER BY issued_ms DESC, token LIMIT ?2";
     rows::all(db, sql, params![device.as_bytes(), TOKENS_LISTED_MAX], |row| {
         Ok(IssuedToken {

@@ -5,7 +5,8 @@ use crucible_trust::name::VaultName;
 use crucible_trust::rights::Access;
 use rusqlite::params;
 
-use super::{Accounts, AccountsError, Member, Vault, rows};
+use super::{Accounts, Member, Vault, rows};
+use crate::error::StoreError;
 
 /// Why no vault is created.
 #[derive(Debug, thiserror::Error)]
@@ -13,9 +14,9 @@ pub enum CreateVaultError {
     /// There is one of this name or id; it may be somebody else's.
     #[error("there is such a vault already")]
     Taken,
-    /// See [`AccountsError`].
+    /// The database.
     #[error(transparent)]
-    Accounts(#[from] AccountsError),
+    Accounts(#[from] StoreError),
 }
 
 impl Accounts {
@@ -52,8 +53,8 @@ impl Accounts {
     /// A vault by its name.
     ///
     /// # Errors
-    /// [`AccountsError`]
-    pub fn vault(&self, name: &VaultName) -> Result<Option<Vault>, AccountsError> {
+    /// [`StoreError`]
+    pub fn vault(&self, name: &VaultName) -> Result<Option<Vault>, StoreError> {
         let sql = "SELECT * FROM vaults WHERE name = ?1";
         self.read(|db| rows::one(db, sql, params![name.as_str()], rows::vault))
     }
@@ -61,12 +62,8 @@ impl Accounts {
     /// All vaults in the order of their names, those after `after`; at most `limit`.
     ///
     /// # Errors
-    /// [`AccountsError`]
-    pub fn vaults(
-        &self,
-        after: Option<&VaultName>,
-        limit: u32,
-    ) -> Result<Vec<Vault>, AccountsError> {
+    /// [`StoreError`]
+    pub fn vaults(&self, after: Option<&VaultName>, limit: u32) -> Result<Vec<Vault>, StoreError> {
         let sql = "SELECT * FROM vaults WHERE name > ?1 ORDER BY name LIMIT ?2";
         let after = after.map_or("", VaultName::as_str);
         self.read(|db| rows::all(db, sql, params![after, limit], rows::vault))
@@ -76,13 +73,13 @@ impl Accounts {
     /// how far each membership reaches; at most `limit`.
     ///
     /// # Errors
-    /// [`AccountsError`]
+    /// [`StoreError`]
     pub fn vaults_of(
         &self,
         user: UserId,
         after: Option<&VaultName>,
         limit: u32,
-    ) -> Result<Vec<(Vault, Access)>, AccountsError> {
+    ) -> Result<Vec<(Vault, Access)>, StoreError> {
         let sql = "SELECT vaults.*, members.access FROM members JOIN vaults USING (vault)
                    WHERE members.user = ?1 AND name > ?2 ORDER BY name LIMIT ?3";
         let after = after.map_or("", VaultName::as_str);
@@ -96,12 +93,8 @@ impl Accounts {
     /// How far the membership of a user in a vault reaches; `None` when there is none.
     ///
     /// # Errors
-    /// [`AccountsError`]
-    pub fn membership(
-        &self,
-        vault: VaultId,
-        user: UserId,
-    ) -> Result<Option<Access>, AccountsError> {
+    /// [`StoreError`]
+    pub fn membership(&self, vault: VaultId, user: UserId) -> Result<Option<Access>, StoreError> {
         let sql = "SELECT access FROM members WHERE vault = ?1 AND user = ?2";
         let key = params![vault.as_bytes(), user.as_bytes()];
         self.read(|db| rows::one(db, sql, key, rows::access))
@@ -110,13 +103,13 @@ impl Accounts {
     /// The members of a vault in the order of their ids, those after `after`; at most `limit`.
     ///
     /// # Errors
-    /// [`AccountsError`]
+    /// [`StoreError`]
     pub fn members(
         &self,
         vault: VaultId,
         after: Option<UserId>,
         limit: u32,
-    ) -> Result<Vec<Member>, AccountsError> {
+    ) -> Result<Vec<Member>, StoreError> {
         let sql = "SELECT users.*, members.access FROM members JOIN users USING (user)
                    WHERE members.vault = ?1 AND user > ?2 ORDER BY user LIMIT ?3";
         let after = after.map_or(vec![], |id| id.as_bytes().to_vec());
@@ -130,13 +123,13 @@ impl Accounts {
     /// Makes a user a member, or changes how far their membership reaches.
     ///
     /// # Errors
-    /// [`AccountsError`]; a vault or user that is not there breaks a foreign key.
+    /// [`StoreError`]; a vault or user that is not there breaks a foreign key.
     pub fn set_member(
         &self,
         vault: VaultId,
         user: UserId,
         access: Access,
-    ) -> Result<(), AccountsError> {
+    ) -> Result<(), StoreError> {
         self.write(|tx| {
             let sql = "INSERT INTO members (vault, user, access) VALUES (?1, ?2, ?3)
                        ON CONFLICT (vault, user) DO UPDATE SET access = excluded.access";
@@ -149,8 +142,8 @@ impl Accounts {
     /// Ends a membership; tells whether there was one.
     ///
     /// # Errors
-    /// [`AccountsError`]
-    pub fn remove_member(&self, vault: VaultId, user: UserId) -> Result<bool, AccountsError> {
+    /// [`StoreError`]
+    pub fn remove_member(&self, vault: VaultId, user: UserId) -> Result<bool, StoreError> {
         self.write(|tx| {
             let sql = "DELETE FROM members WHERE vault = ?1 AND user = ?2";
             Ok(tx.execute(sql, params![vault.as_bytes(), user.as_bytes()])? > 0)
