@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 use crucible_core::hash::ContentHash;
-use crucible_core::id::VersionId;
+use crucible_core::id::{NoteId, VersionId};
 use crucible_core::limits::CLOCK_AHEAD_MAX_MS;
-use crucible_core::merkle::Difference;
 use crucible_core::merkle::walk::{Walk, WalkAnswer, WalkAsk, WalkError, WalkLimits};
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Kind;
@@ -17,7 +16,9 @@ use crucible_proto::limits::{HAVE_MAX, INLINE_BYTES_MAX};
 use crucible_proto::message::{self, Answer, Cursor, Done};
 use crucible_sync::ask::{self, Asking, Losses, Request};
 use crucible_sync::mint;
-use crucible_sync::replica::{Displaced, FileRow, Placing, ReplicaBatch, ReplicaStore};
+use crucible_sync::replica::{
+    Displaced, FileRow, Placing, ReplicaBatch, ReplicaMeta, ReplicaStore,
+};
 use crucible_sync::staged::{EngineError, Staged, Tree};
 use crucible_sync::unpack::UnpackError;
 use crucible_vault::fs::{FileSystem, Stat};
@@ -80,7 +81,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                         return Ok(false);
                     }
                     walked = true;
-                    if self.walk(link, round, &mut asking, None)? {
+                    let notes = self.find_differences(link, None)?;
+                    if self.tell_of(link, round, &mut asking, &notes)? {
                         return Ok(true);
                     }
                     asking.cursor = None;
@@ -89,7 +91,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                     walked = true;
                     mends += 1;
                     let begun = opened.map(|(walk, _)| walk).zip(answer);
-                    if self.walk(link, round, &mut asking, begun)? {
+                    let mut notes = self.find_differences(link, begun)?;
+                    self.expect_little(&mut notes, round)?;
+                    if self.tell_of(link, round, &mut asking, &notes)? {
                         return Ok(true);
                     }
                     asking.cursor = None;
@@ -217,21 +221,20 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         Ok(short.map(|first| (walk, first)))
     }
 
-    /// Finds what differs without a common root, and tells and asks about just that. Whether both
-    /// are in step then.
-    fn walk(
+    /// Tells and asks about just these notes, in which the two sides differ. Whether both are in
+    /// step then.
+    fn tell_of(
         &mut self,
         link: &mut dyn Link,
         round: &mut Round<'_>,
         asking: &mut Asking,
-        begun: Option<(Walk, WalkAnswer)>,
+        notes: &[NoteId],
     ) -> Fallible<bool, S> {
-        let differing = self.find_differences(link, begun)?;
         let mut at = 0;
         let mut mends = 0;
         let mut in_step = false;
-        while at < differing.len() && mends < MENDS_MAX {
-            let page = &differing[at..differing.len().min(at + HAVE_PAGE)];
+        while at < notes.len() && mends < MENDS_MAX {
+            let page = &notes[at..notes.len().min(at + HAVE_PAGE)];
             asking.allow_mass_delete |= round.undoes_losses;
             let request = ask::request_for(&self.store, asking, page)?;
             match self.ask(link, round, &request)? {
@@ -245,14 +248,40 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 Heard::Again | Heard::AgainWhole | Heard::Walk(_) => mends += 1,
             }
         }
-        Ok(in_step && at >= differing.len())
+        Ok(in_step && at >= notes.len())
     }
 
+    /// The other side knows no common root, and the two differ in `notes`. It may have forgotten
+    /// how far this replica has counted, and a copy of this folder may come to it first, so what
+    /// is unsent is minted again, which makes its notes differ as well; and its log of conflicts
+    /// may be another one than it was. Where nothing differs, its root is ours.
+    fn expect_little(&mut self, notes: &mut Vec<NoteId>, round: &mut Round<'_>) -> Fallible<(), S> {
+        let meta = self.meta()?;
+        let common_root = match notes.is_empty() {
+            true => self.store.root().map_err(EngineError::Repo)?,
+            false => meta.common_root,
+        };
+        let meta = ReplicaMeta { common_root, pulled: None, conflicts_seen: 0, ..meta };
+        self.commit(ReplicaBatch { meta: Some(meta), ..ReplicaBatch::default() })?;
+        let unsent = self.store.unsent().map_err(EngineError::Repo)?;
+        if unsent.is_empty() {
+            return Ok(());
+        }
+        self.take_another_id(round)?;
+        let mut all: BTreeSet<NoteId> = notes.iter().copied().collect();
+        for id in self.store.unsent().map_err(EngineError::Repo)? {
+            all.insert(self.known_version(&id)?.note);
+        }
+        *notes = all.into_iter().collect();
+        Ok(())
+    }
+
+    /// Walks the two trees; the notes in which they differ.
     fn find_differences(
         &self,
         link: &mut dyn Link,
         mut begun: Option<(Walk, WalkAnswer)>,
-    ) -> Fallible<Vec<Difference>, S> {
+    ) -> Fallible<Vec<NoteId>, S> {
         const RESTARTS_MAX: u32 = 5;
         for _ in 0..RESTARTS_MAX {
             let mine = self.store.root().map_err(EngineError::Repo)?;
@@ -275,7 +304,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 answered = Some(WalkAnswer::decode(&body).map_err(|error| malformed(&error))?);
             };
             match result {
-                Ok(()) => return Ok(walk.into_differences()),
+                Ok(()) => return Ok(ask::notes(&walk.into_differences()).collect()),
                 Err(WalkError::Restart(_)) => {}
                 Err(WalkError::Read(error)) => return Err(EngineError::from(error).into()),
                 Err(other) => return Err(malformed(&other).into()),

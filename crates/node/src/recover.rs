@@ -7,7 +7,7 @@ use crucible_core::vault_path::VaultPath;
 use crucible_sync::replica::{Displaced, FileRow, FileStat, Placing, ReplicaBatch, ReplicaStore};
 use crucible_sync::staged::EngineError;
 use crucible_vault::content::{Identity, Naming, identify_file};
-use crucible_vault::fs::FileSystem;
+use crucible_vault::fs::{FileSystem, TRASH_DIR, is_within};
 use crucible_vault::trash;
 use crucible_vault::write::{self, Kept, Leftover, Retired};
 
@@ -31,7 +31,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         // Another process may just be finding out what the disk can do, before it asks for the lock.
         let keep = |name: &str| wanted.contains(name) || name.starts_with("probe-");
         write::clean_tmp(&self.fs, keep).map_err(SyncError::Folder)?;
-        self.expire_trash(round)
+        Ok(())
     }
 
     /// A step that was written down and may or may not have been done.
@@ -68,10 +68,11 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             // New bytes wait under the name that what they displace gets, so what lies there and
             // what is visible tell whether the two have changed places.
             is_ours = displaced.as_ref().is_some_and(|kept| is_wanted(&kept.identity));
-            let taken_back = there.as_ref().is_some_and(is_old) && !is_ours;
+            let displaces_nothing = row.is_none();
+            let taken_back = !is_ours && (displaces_nothing || there.as_ref().is_some_and(is_old));
             let swapped = displaced.is_some() && there.is_some() && !is_ours && !taken_back;
             if taken_back {
-                // A power cut took the exchange back; what lies there was made of the new bytes.
+                // A power cut took the placing back; what lies there was made of the new bytes.
                 base = Some(*version);
             }
             if swapped || there.as_ref().is_some_and(is_wanted) {
@@ -132,7 +133,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     }
 
     /// Before every round: displaced bytes that an editor wrote to since become versions; those
-    /// that stayed as they were for a round go.
+    /// that stayed as they were for a round go, but for those in the trash.
     pub(crate) fn look_at_displaced(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
         let number = self.meta()?.rounds;
         let mut retired = Vec::new();
@@ -151,6 +152,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             if identity.hash != displaced.content {
                 let kept = Kept { at: displaced.undo.clone(), identity };
                 self.version_displaced(displaced.version, &path, &kept, round)?;
+            } else if displaced.round + 1 < number && is_within(&displaced.undo, TRASH_DIR) {
+                retired.push(displaced.undo);
             } else if displaced.round + 1 < number {
                 match write::retire(&self.fs, &displaced.undo, displaced.content, naming)? {
                     Retired::Done => retired.push(displaced.undo),
@@ -185,9 +188,12 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         Ok(wanted)
     }
 
-    fn expire_trash(&self, round: &mut Round<'_>) -> Fallible<(), S> {
+    /// Empties the trash of days that are over, but for those with a file that is still watched.
+    pub(crate) fn expire_trash(&self, round: &mut Round<'_>) -> Fallible<(), S> {
+        let watched = self.store.displaced().map_err(EngineError::Repo)?;
+        let keep = |day: &str| watched.iter().any(|bytes| is_within(&bytes.undo, day));
         // A trash that cannot be emptied now is emptied later.
-        if let Err(error) = trash::expire(&self.fs, round.world.now_ms()) {
+        if let Err(error) = trash::expire(&self.fs, round.world.now_ms(), keep) {
             let reason = format!("old files in the trash could not be removed: {error}");
             round.report.notice(Notice::NotPlaced { path: ".crucible/trash".to_owned(), reason });
         }

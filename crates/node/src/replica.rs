@@ -203,7 +203,13 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     }
 
     pub(crate) fn begin(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
-        if !self.recovered {
+        // A crash may have come between learning that this folder is a copy and acting on it.
+        let meta = self.meta()?;
+        if self.store.counter(&meta.replica).map_err(EngineError::Repo)? > meta.counter {
+            self.become_another(round)?;
+        }
+        let comes_up = !self.recovered;
+        if comes_up {
             self.recover(round)?;
         }
         // Whatever stops this round may leave as much behind as a crash does.
@@ -211,7 +217,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         let mut meta = self.meta()?;
         meta.rounds += 1;
         self.commit(ReplicaBatch { meta: Some(meta), ..ReplicaBatch::default() })?;
-        self.look_at_displaced(round)
+        self.look_at_displaced(round)?;
+        if comes_up { self.expire_trash(round) } else { Ok(()) }
     }
 
     fn nothing_to_send(&self, round: &mut Round<'_>) -> Fallible<bool, S> {
@@ -302,8 +309,13 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
 
     /// Goes on under a new replica id: this folder is a copy of another.
     pub(crate) fn become_another(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
-        let id = ReplicaId::from_bytes(round.world.random());
         round.report.notice(Notice::Cloned);
+        self.take_another_id(round)
+    }
+
+    /// Mints what is unsent under a replica id that nobody has had.
+    pub(crate) fn take_another_id(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
+        let id = ReplicaId::from_bytes(round.world.random());
         self.mint_again(&*round.world, |meta| mint::start_over(meta, id))
     }
 }

@@ -185,10 +185,10 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         if steps.is_empty() {
             return Ok(outcome);
         }
-        outcome.batch.placed = self.journal(&steps)?;
+        let trash = TrashPlace::new(round.world.now_ms(), &unique_name(round.world));
+        outcome.batch.placed = self.journal(&steps, &trash)?;
         let mut touched = Touched::new();
         let mut emptied = BTreeSet::new();
-        let trash = TrashPlace::new(round.world.now_ms(), &unique_name(round.world));
         for step in steps.extract_if(.., |step| step.wanted.is_none()) {
             emptied.extend(step.row.as_ref().map(|row| row.disk_path.clone()));
             self.remove(&step, &trash, &mut touched, &mut outcome, round)?;
@@ -222,8 +222,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         left
     }
 
-    /// Writes down what is about to be done; the paths, to be struck out once it is.
-    fn journal(&mut self, steps: &[Step]) -> Fallible<Vec<VaultPath>, S> {
+    /// Writes down what is about to be done, and watches where removed files will lie, because an
+    /// editor may hold them open; the paths, to be struck out once it is done.
+    fn journal(&mut self, steps: &[Step], trash: &TrashPlace) -> Fallible<Vec<VaultPath>, S> {
         let placing: Vec<Placing> = steps
             .iter()
             .filter_map(|step| {
@@ -239,7 +240,13 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             })
             .collect();
         let paths = placing.iter().map(|intention| intention.disk_path.clone()).collect();
-        self.commit(ReplicaBatch { placing, ..ReplicaBatch::default() })?;
+        let round = self.meta()?.rounds;
+        let removed = steps.iter().filter(|step| step.wanted.is_none());
+        let displaced = removed
+            .filter_map(|step| step.row.as_ref())
+            .map(|row| watched(trash.place_of(&row.disk_path), row, row.content, round))
+            .collect();
+        self.commit(ReplicaBatch { placing, displaced, ..ReplicaBatch::default() })?;
         Ok(paths)
     }
 
@@ -259,16 +266,18 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             None | Some(Removed::Changed) => {
                 outcome.postponed.insert(step.note);
             }
-            Some(Removed::Done { kept, .. }) => {
+            Some(Removed::Done { at, kept }) => {
                 outcome.batch.files_gone.push(path.clone());
                 let (note, before) = (step.note, Some(row.version));
                 outcome.changed.push(Changed { note, before });
-                self.watch(kept, row, outcome, round)?;
+                let number = self.meta()?.rounds;
+                outcome.batch.displaced.push(watched(at, row, row.content, number));
+                self.watch(kept, row, outcome)?;
             }
             Some(Removed::Gone) => outcome.batch.files_gone.push(path.clone()),
             Some(Removed::Displaced(displaced)) => {
                 outcome.batch.files_gone.push(path.clone());
-                self.look_at(displaced, Some(row), step.note, path, outcome, round)?;
+                self.look_at(displaced, Some(row), path, outcome, round)?;
             }
         }
         Ok(())
@@ -344,7 +353,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 };
                 outcome.batch.files_gone.push(from);
                 outcome.batch.files.push(moved_row(row, wanted));
-                self.watch(kept, &old, outcome, round)?;
+                self.watch(kept, &old, outcome)?;
             }
         }
         Ok(())
@@ -490,7 +499,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 let row = step.row.as_ref();
                 let (note, before) = (step.note, row.map(|row| row.version));
                 outcome.changed.push(Changed { note, before });
-                self.look_at(displaced, row, step.note, &wanted.path, outcome, round)?;
+                self.look_at(displaced, row, &wanted.path, outcome, round)?;
             }
         }
         Ok(())
@@ -501,7 +510,6 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         &self,
         displaced: write::Displaced,
         row: Option<&FileRow>,
-        note: NoteId,
         path: &VaultPath,
         outcome: &mut Outcome,
         round: &mut Round<'_>,
@@ -509,7 +517,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         let Some(row) = row else { return Ok(()) };
         match displaced {
             write::Displaced::Nothing => Ok(()),
-            write::Displaced::Clean(kept) => self.watch(Some(kept), row, outcome, round),
+            write::Displaced::Clean(kept) => self.watch(Some(kept), row, outcome),
             write::Displaced::Edited(kept) => {
                 outcome.edits.push((row.version, path.clone(), kept));
                 Ok(())
@@ -520,34 +528,16 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 // Another hash than it has: it is looked at until it can be read.
                 let content = ContentHash::from_bytes([0; 32]);
                 let number = self.meta()?.rounds;
-                let version = row.version;
-                outcome.batch.displaced.push(Displaced {
-                    undo: at,
-                    note,
-                    version,
-                    content,
-                    round: number,
-                });
+                outcome.batch.displaced.push(watched(at, row, content, number));
                 Ok(())
             }
         }
     }
 
-    fn watch(
-        &self,
-        kept: Option<Kept>,
-        row: &FileRow,
-        outcome: &mut Outcome,
-        _round: &mut Round<'_>,
-    ) -> Fallible<(), S> {
+    fn watch(&self, kept: Option<Kept>, row: &FileRow, outcome: &mut Outcome) -> Fallible<(), S> {
         let Some(kept) = kept else { return Ok(()) };
-        outcome.batch.displaced.push(Displaced {
-            undo: kept.at,
-            note: row.note,
-            version: row.version,
-            content: kept.identity.hash,
-            round: self.meta()?.rounds,
-        });
+        let number = self.meta()?.rounds;
+        outcome.batch.displaced.push(watched(kept.at, row, kept.identity.hash, number));
         Ok(())
     }
 
@@ -737,6 +727,11 @@ pub(crate) fn download_name(content: &ContentHash) -> String {
 fn known(row: &FileRow) -> Known {
     let stat = (row.seen_ns != 0 && row.stat != FileStat::default()).then(|| to_stat(&row.stat));
     Known { hash: row.content, stat }
+}
+
+/// Bytes of a file that lie at `undo` now, and what they are if nobody writes to them.
+fn watched(undo: String, row: &FileRow, content: ContentHash, round: u64) -> Displaced {
+    Displaced { undo, note: row.note, version: row.version, content, round }
 }
 
 /// A renamed file's row: at its new place, and in step with the head if its bytes are.

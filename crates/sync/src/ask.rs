@@ -87,16 +87,16 @@ pub fn request<S: ReplicaStore>(store: &S, asking: &Asking) -> Fallible<Request,
 pub fn request_for<S: ReplicaStore>(
     store: &S,
     asking: &Asking,
-    differing: &[Difference],
+    notes: &[NoteId],
 ) -> Fallible<Request, S> {
-    let mut have = Vec::with_capacity(differing.len());
+    let mut have = Vec::with_capacity(notes.len());
     let mut versions = Vec::new();
-    for difference in differing {
-        let heads = store.heads(&difference.note).map_err(EngineError::Repo)?;
+    for note in notes {
+        let heads = store.heads(note).map_err(EngineError::Repo)?;
         if !asking.pull_only {
             versions.extend(with_ancestors(store, &heads)?);
         }
-        have.push(Have { note: difference.note, heads });
+        have.push(Have { note: *note, heads });
     }
     let asking = Asking { whole: true, cursor: None, ..asking.clone() };
     request_with(store, &asking, &versions, have)

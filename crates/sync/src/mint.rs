@@ -223,7 +223,8 @@ impl<'m> Minter<'m> {
 pub type Reminted = BTreeMap<VersionId, VersionId>;
 
 /// Mints `unsent` (oldest first) again under `meta`'s replica and clock, and takes the old ones
-/// back. What nobody else has seen may change its name; what they say does not change.
+/// back. What nobody else has seen may change its name; what they say does not change. Merges of
+/// what others have stay as they are.
 ///
 /// # Errors
 /// [`EngineError`].
@@ -234,17 +235,24 @@ pub fn remint<R: Repo>(
     unsent: &[VersionId],
 ) -> Fallible<Reminted, R> {
     let mut olds = Vec::with_capacity(unsent.len());
+    let mut affected = Vec::with_capacity(unsent.len());
     let mut newest_kept = 0;
     for id in unsent {
         let old = staged.known_version(id)?;
-        for parent in old.parents.iter().filter(|parent| !unsent.contains(parent)) {
+        // A merge of what everybody has is the same merge again.
+        if old.is_merge() && !old.parents.iter().any(|parent| affected.contains(parent)) {
+            newest_kept = newest_kept.max(old.stamp.ticks());
+            continue;
+        }
+        for parent in old.parents.iter().filter(|parent| !affected.contains(parent)) {
             if let Some(parent) = staged.version(parent)? {
                 newest_kept = newest_kept.max(parent.stamp.ticks());
             }
         }
+        affected.push(*id);
         olds.push((*id, old));
     }
-    staged.drop_versions(unsent)?;
+    staged.drop_versions(&affected)?;
     // The clock starts over: the stamps that were wrong must not hold it up.
     meta.ticks = newest_kept;
     let mut reminted = Reminted::new();

@@ -63,7 +63,7 @@ pub struct Placing {
 /// Displaced bytes that are still watched: an editor may hold the old file open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Displaced {
-    /// The name under `.crucible/undo`.
+    /// Where they lie: under `.crucible/undo`, beside their file, or in the trash.
     pub undo: String,
     /// Whose bytes.
     pub note: NoteId,

@@ -145,6 +145,7 @@ impl<R: Repo> Serving<'_, R> {
                 staged.record_choices(id, &policy)?;
             }
         }
+        self.record_late_choices(&mut staged, &pushed, &policy)?;
         let merged = merge_all(&mut staged, &policy)?;
         staged.close_conflicts(self.round.closed.iter().copied());
         let pushed: BTreeSet<VersionId> = pushed.into_iter().collect();
@@ -206,6 +207,36 @@ impl<R: Repo> Serving<'_, R> {
             }
         }
         Ok(None)
+    }
+
+    /// After a walk a side of a merge can come after the merge, from another device: only now can be
+    /// told what that merge chose.
+    fn record_late_choices(
+        &self,
+        staged: &mut Staged<'_, R>,
+        pushed: &[VersionId],
+        policy: Policy<'_>,
+    ) -> Fallible<(), R> {
+        if self.round.have.is_empty() {
+            return Ok(());
+        }
+        let mut late = BTreeSet::new();
+        let mut open = Vec::new();
+        for id in pushed {
+            if self.repo.version(id).map_err(EngineError::Repo)?.is_none() {
+                late.insert(*id);
+                open.extend(staged.heads(&staged.known_version(id)?.note)?);
+            }
+        }
+        let mut seen = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            let Some(version) = staged.version(&id)?.filter(|_| seen.insert(id)) else { continue };
+            if version.parents.iter().any(|parent| late.contains(parent)) {
+                staged.record_choices(&id, policy)?;
+            }
+            open.extend(&version.parents);
+        }
+        Ok(())
     }
 
     /// The notes the answer has to speak of, oldest change first.

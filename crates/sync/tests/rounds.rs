@@ -184,6 +184,7 @@ impl Device {
         let (mine, theirs) = (self.store.root().unwrap(), server.store.root().unwrap());
         let (store, other) = (self.store.clone(), server.store.clone());
         let differing = diff(&Tree(&store), mine.as_ref(), &Tree(&other), theirs.as_ref()).unwrap();
+        let differing: Vec<_> = ask::notes(&differing).collect();
         let mut asking = Asking::default();
         let request = ask::request_for(&self.store, &asking, &differing).unwrap();
         let Answer::Done(done) = server.round(&request.round) else { panic!("no answer") };

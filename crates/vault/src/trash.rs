@@ -42,6 +42,11 @@ impl TrashPlace {
         Self { dir: format!("{TRASH_DIR}/{}/{}", day_name(days), batch.as_str()) }
     }
 
+    /// Where the first file of this path is put.
+    pub fn place_of(&self, path: &VaultPath) -> String {
+        join(&self.dir, path.as_str())
+    }
+
     /// Puts a file of ours away as the removed `path`; says where it is and whether it had to be
     /// copied, in which case the file it was copied from stays.
     pub(crate) fn keep<F: FileSystem>(
@@ -53,7 +58,7 @@ impl TrashPlace {
     ) -> io::Result<(String, bool)> {
         for count in 1..=COPIES_MAX {
             let at = match count {
-                1 => join(&self.dir, path.as_str()),
+                1 => self.place_of(path),
                 _ => format!("{}.{count}/{path}", self.dir),
             };
             let kept = make_state_dir(fs, parent(&at)).and_then(|()| {
@@ -92,16 +97,21 @@ pub fn list<F: FileSystem>(fs: &F) -> io::Result<Vec<Trashed>> {
     Ok(found)
 }
 
-/// Removes the days that are over for good; says which.
+/// Removes the days that are over for good, but for folders that `keep` wants; says which.
 ///
 /// # Errors
 /// The system's; what is left goes the next time.
-pub fn expire<F: FileSystem>(fs: &F, now_ms: u64) -> io::Result<Vec<String>> {
+pub fn expire<F: FileSystem>(
+    fs: &F,
+    now_ms: u64,
+    keep: impl Fn(&str) -> bool,
+) -> io::Result<Vec<String>> {
     let today = i64::try_from(now_ms / DAY_MS as u64).unwrap_or(0);
     let mut gone = Vec::new();
     for (name, day) in days(fs)? {
-        if today - day > TRASH_DAYS {
-            remove_tree(fs, &join(TRASH_DIR, &name))?;
+        let dir = join(TRASH_DIR, &name);
+        if today - day > TRASH_DAYS && !keep(&dir) {
+            remove_tree(fs, &dir)?;
             gone.push(name);
         }
     }

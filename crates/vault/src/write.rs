@@ -1,9 +1,9 @@
 //! Changes to the folder that lose nothing: swap, and look at what was displaced.
 //!
 //! Check the hash, then rename, is what most tools do; it loses an edit made in between. Here the
-//! new bytes are made durable under a name nobody looks at and *exchanged* with what is visible;
-//! then what came out is read. If it is not what the caller merged from, the caller is told so
-//! and where it lies, merges it too, and repeats. Invariants:
+//! new bytes are made durable under a name in [`UNDO_DIR`] and *exchanged* with what is visible
+//! (or renamed to a free name); then what came out is read. If it is not what the caller merged
+//! from, the caller is told so and where it lies, merges it too, and repeats. Invariants:
 //! - A visible file is never written in place, never absent, and never anything but whole.
 //! - Whatever was visible when a call began or appeared while it ran is, after it ran or stopped
 //!   anywhere inside, visible, in [`UNDO_DIR`], or in the trash; `.crucible/tmp` holds no bytes
@@ -304,7 +304,7 @@ pub fn settle<F: FileSystem>(fs: &F, touched: &mut Touched) -> Result<(), WriteE
 /// [`WriteError`]; see the head of the file.
 ///
 /// # Panics
-/// When the bytes were not made durable by [`sync_staged`].
+/// When the bytes and their name were not made durable by [`sync_staged`].
 pub fn place<F: FileSystem>(
     fs: &F,
     path: &VaultPath,
@@ -312,7 +312,7 @@ pub fn place<F: FileSystem>(
     staged: Staged,
     touched: &mut Touched,
 ) -> Result<Placed, WriteError> {
-    assert!(staged.durable, "bytes are durable before they are visible");
+    assert!(staged.durable, "bytes and their name are durable before they are visible");
     match *expected {
         Expected::Nothing => place_new(fs, path.as_str(), staged, touched),
         Expected::File(known) => {
@@ -484,29 +484,20 @@ fn place_new<F: FileSystem>(
     mut staged: Staged,
     touched: &mut Touched,
 ) -> Result<Placed, WriteError> {
-    let own = match fs.stat(&staged.at) {
-        Ok(own) => own,
+    let into = |staged: &Staged, touched: &mut Touched| {
+        into_folder(fs, path, NewFolders::Later, touched, || fs.rename_new(&staged.at, path))
+    };
+    let moved = match into(&staged, touched) {
+        Ok(moved) if is_crossing(&moved) => fs
+            .stat(&staged.at)
+            .and_then(|own| stage_beside(fs, path, &mut staged, own.mode))
+            .and_then(|()| fs.rename_new(&staged.at, path)),
+        Ok(moved) => moved,
         Err(error) => {
             staged.discard(fs);
-            return Err(WriteError::new(path, error));
+            return Err(error);
         }
     };
-    let mut moved =
-        match into_folder(fs, path, NewFolders::Later, touched, || fs.rename_new(&staged.at, path))
-        {
-            Ok(moved) => moved,
-            Err(error) => {
-                staged.discard(fs);
-                return Err(error);
-            }
-        };
-    let mut inode = own.inode;
-    if is_crossing(&moved) {
-        moved = stage_beside(fs, path, &mut staged, &own).and_then(|copied| {
-            inode = copied.inode;
-            fs.rename_new(&staged.at, path)
-        });
-    }
     match moved {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -518,7 +509,7 @@ fn place_new<F: FileSystem>(
         }
     }
     touched.insert(parent(path));
-    let stat = fs.stat(path).ok().filter(|stat| stat.inode == inode);
+    let stat = fs.stat(path).ok().filter(|stat| staged.inode == Some(stat.inode));
     Ok(Placed::Done { stat, displaced: Displaced::Nothing })
 }
 
@@ -531,65 +522,44 @@ fn swap_in<F: FileSystem>(
     touched: &mut Touched,
 ) -> Result<Placed, WriteError> {
     let visible = path.as_str();
-    let mut undo = join(UNDO_DIR, staged.name.as_str());
-    let mut swapped = swap_under(fs, visible, &undo, current, &mut staged);
+    let mut swapped = fs
+        .stat(&staged.at)
+        .and_then(|own| match own.mode == current.mode {
+            true => Ok(()),
+            false => fs.set_mode(&staged.at, current.mode),
+        })
+        .and_then(|()| fs.exchange(&staged.at, visible));
     if is_crossing(&swapped) {
-        undo = join(parent(visible), &format!("{UNDO_PREFIX}{}", staged.name.as_str()));
-        swapped = stage_beside(fs, visible, &mut staged, current)
-            .and_then(|_| swap_under(fs, visible, &undo, current, &mut staged));
+        swapped = stage_beside(fs, visible, &mut staged, current.mode)
+            .and_then(|()| fs.exchange(&staged.at, visible));
     }
-    let own = match swapped {
-        Ok(Some(own)) => own,
-        Ok(None) => return Ok(staged.give_up(fs, Placed::Gone)),
+    match swapped {
+        Ok(()) => {}
+        Err(error) if is_absent(&error) && fs.stat(&staged.at).is_ok() => {
+            return Ok(staged.give_up(fs, Placed::Gone));
+        }
         Err(error) => {
             staged.discard(fs);
             return Err(WriteError::new(visible, error));
         }
-    };
+    }
+    let undo = &staged.at;
     touched.insert(parent(visible));
-    touched.insert(parent(&undo));
-    let displaced = look_at_displaced(fs, &undo, Naming::of(path), hash);
+    touched.insert(parent(undo));
+    let displaced = look_at_displaced(fs, undo, Naming::of(path), hash);
     if let Displaced::Unread { .. } = displaced
-        && let Ok(found) = fs.stat(&undo)
+        && let Ok(found) = fs.stat(undo)
         && found.kind != FileKind::File
     {
         // A folder or a symlink took the name in the last moment: it gets it back.
-        let back = fs.exchange(&undo, visible).or_else(|_| fs.rename_new(&undo, visible));
+        let back = fs.exchange(undo, visible).or_else(|_| fs.rename_new(undo, visible));
         if back.is_ok() {
             staged.discard(fs);
             return Err(WriteError::NotAFile { path: visible.to_owned(), found: found.kind });
         }
     }
-    let stat = fs.stat(visible).ok().filter(|stat| stat.inode == own.inode);
+    let stat = fs.stat(visible).ok().filter(|stat| staged.inode == Some(stat.inode));
     Ok(Placed::Done { stat, displaced })
-}
-
-/// Exchanges the staged file with the visible one, which then lies at `undo`. The staged file gets
-/// that name first: at no moment does a name of the tmp folder hold anybody's bytes. `None`: no
-/// file is visible any more.
-fn swap_under<F: FileSystem>(
-    fs: &F,
-    visible: &str,
-    undo: &str,
-    current: &Stat,
-    staged: &mut Staged,
-) -> io::Result<Option<Stat>> {
-    let mut own = fs.stat(&staged.at)?;
-    staged.inode = Some(own.inode);
-    if own.mode != current.mode {
-        fs.set_mode(&staged.at, current.mode)?;
-        own.mode = current.mode;
-    }
-    move_to(fs, &staged.at, undo)?;
-    undo.clone_into(&mut staged.at);
-    // Durable before anybody can write to it: a power cut that takes the exchange back must leave
-    // these bytes, with what somebody added to them meanwhile, where leftovers are looked for.
-    fs.sync_dir(parent(undo))?;
-    match fs.exchange(undo, visible) {
-        Ok(()) => Ok(Some(own)),
-        Err(error) if is_absent(&error) && fs.stat(undo).is_ok() => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// What a swap brought out, if it can be told.

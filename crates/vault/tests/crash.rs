@@ -475,8 +475,13 @@ fn removed_files_lie_in_the_trash_under_their_path() {
         assert_eq!(fs.disk().visible().len(), 0);
         assert_eq!(crucible_vault::trash::list(&fs).unwrap().len(), 2);
         let later = |days: u64| 1_795_442_000_000 + days * 86_400_000;
-        assert!(crucible_vault::trash::expire(&fs, later(30)).unwrap().is_empty());
-        assert_eq!(crucible_vault::trash::expire(&fs, later(31)).unwrap(), ["2026-11-23"]);
+        assert!(crucible_vault::trash::expire(&fs, later(30), |_| false).unwrap().is_empty());
+        let watched = crucible_vault::trash::expire(&fs, later(31), |dir| at.starts_with(dir));
+        assert!(watched.unwrap().is_empty());
+        assert_eq!(
+            crucible_vault::trash::expire(&fs, later(31), |_| false).unwrap(),
+            ["2026-11-23"]
+        );
         assert!(crucible_vault::trash::list(&fs).unwrap().is_empty());
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crucible_core::hash::ContentHash;
+use crucible_core::id::NoteId;
+use crucible_core::version::Live;
 use crucible_node::replica::Options as RoundOptions;
 use crucible_sync::replica::ReplicaStore;
 use crucible_sync::repo::Repo;
@@ -53,7 +55,13 @@ impl Simulation {
             let store = device.replica.store();
             let own = store.root().map_err(|error| error.to_string())?;
             if own != root {
-                return Err(format!("device {who} has another root than the server"));
+                let server = self.link.server();
+                let notes = notes_apart(store, &server.store);
+                let (here, there) =
+                    (history(store, &notes, ""), history(&server.store, &notes, ""));
+                return Err(format!(
+                    "device {who} has another root than the server; here\n{here}\n and there\n{there}"
+                ));
             }
             let visible = device.fs.disk().visible();
             let same = if self.options.folding {
@@ -92,10 +100,10 @@ impl Simulation {
             }
         }
         let server = self.link.server();
-        set_aside(&server.store, &mut there)?;
+        set_aside(&server.store, &server.store, &mut there)?;
         for device in self.all() {
             // After a restore of the server only devices know what its conflicts were.
-            set_aside(device.replica.store(), &mut there)?;
+            set_aside(device.replica.store(), &server.store, &mut there)?;
             for (path, bytes) in device.fs.disk().everything() {
                 if path.starts_with(".crucible/trash/") && self.options.editors {
                     there.extend(words(&bytes));
@@ -130,15 +138,21 @@ impl Simulation {
     }
 }
 
-/// The words that open conflicts hold.
-fn set_aside(store: &MemoryStore, there: &mut BTreeSet<String>) -> Result<(), String> {
+/// The words that open conflicts hold; a record on a device names bytes that the server has.
+fn set_aside(
+    store: &MemoryStore,
+    server: &MemoryStore,
+    there: &mut BTreeSet<String>,
+) -> Result<(), String> {
     let open = store.open_conflicts(usize::MAX).map_err(|error| error.to_string())?;
     for conflict in open {
         there.extend(words(format!("{:?}", conflict.clash).as_bytes()));
         for id in [conflict.winner, conflict.loser] {
             let version = store.version(&id).map_err(|error| error.to_string())?;
+            let version = version.or(server.version(&id).map_err(|error| error.to_string())?);
             if let Some(content) = version.and_then(|v| v.live().map(|live| live.content)) {
                 there.extend(words(&bytes_of(store, &content)));
+                there.extend(words(&bytes_of(server, &content)));
             }
         }
     }
@@ -147,28 +161,44 @@ fn set_aside(store: &MemoryStore, there: &mut BTreeSet<String>) -> Result<(), St
 
 /// Every version of the notes that ever held a word, for people who look for it.
 fn history_of(store: &MemoryStore, word: &str) -> String {
-    let holds = |content: &ContentHash| words(&bytes_of(store, content)).iter().any(|w| w == word);
-    let notes: BTreeSet<_> = store
+    let notes = store
         .all_versions()
-        .filter(|(_, _, version)| version.live().is_some_and(|live| holds(&live.content)))
+        .filter(|(_, _, version)| version.live().is_some_and(|live| holds(store, live, word)))
         .map(|(_, _, version)| version.note)
         .collect();
+    history(store, &notes, word)
+}
+
+fn holds(store: &MemoryStore, live: &Live, word: &str) -> bool {
+    words(&bytes_of(store, &live.content)).iter().any(|one| one == word)
+}
+
+/// The notes whose heads differ.
+fn notes_apart(one: &MemoryStore, other: &MemoryStore) -> BTreeSet<NoteId> {
+    let both = one.all_versions().chain(other.all_versions());
+    let notes: BTreeSet<NoteId> = both.map(|(_, _, version)| version.note).collect();
+    notes.into_iter().filter(|note| one.heads(note) != other.heads(note)).collect()
+}
+
+/// Every version of some notes; marked are heads and what holds `word`.
+fn history(store: &MemoryStore, notes: &BTreeSet<NoteId>, word: &str) -> String {
+    let short = |id: &dyn std::fmt::Display| format!("{id}").chars().take(6).collect::<String>();
     let mut lines = Vec::new();
     for (seq, id, version) in store.all_versions().filter(|(_, _, v)| notes.contains(&v.note)) {
-        let short =
-            |id: &dyn std::fmt::Display| format!("{id}").chars().take(6).collect::<String>();
         let parents: Vec<String> = version.parents.iter().map(|id| short(id)).collect();
         let state = version.live().map_or("deleted".to_owned(), |live| {
             let bytes = bytes_of(store, &live.content);
-            let mark = if holds(&live.content) { "HAS IT" } else { "" };
+            let mark = if holds(store, live, word) { "HAS IT" } else { "" };
             let text = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
             format!("{} {text:?} {mark}", live.path)
         });
+        let is_head = store.heads(&version.note).is_ok_and(|heads| heads.contains(&id));
+        let head = if is_head { "HEAD" } else { "" };
         let (note, author) = (short(&version.note), &version.author);
+        let (id, ticks) = (short(&id), version.stamp.ticks());
         lines.push(format!(
-            "  {} note {note} {} <- {parents:?} {author:?} {state}",
+            "  {} note {note} {id} <- {parents:?} {author:?} at {ticks} {state} {head}",
             seq.0,
-            short(&id)
         ));
     }
     lines.join("\n")

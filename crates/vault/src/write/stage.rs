@@ -1,18 +1,23 @@
 //! New bytes on disk that nobody sees yet.
 //!
-//! Invariant: a staged file is ours alone until it is exchanged; it is discarded only while its
-//! name still means that very file.
+//! They are written and made durable in the tmp folder, which is swept unread at every start, and
+//! then get the name in the undo folder from which they are placed. That name is durable before
+//! anybody can see them: a power cut that takes the placing back, of a new file as of a replaced
+//! one, leaves them, with what somebody added meanwhile, where leftovers are looked at.
+//!
+//! Invariant: a staged file is ours alone until it is placed; it is discarded only while its name
+//! still means that very file.
 
 use std::io::{self, ErrorKind, Read};
 
 use crucible_core::vault_path::VaultPath;
 
 use super::cleanup::{self, discard_tmp};
-use super::folders::make_state_dir;
+use super::folders::{make_state_dir, move_to};
 use super::{SYNC_EACH_MAX, UniqueName, WriteError};
 use crate::fs::{
-    FileSystem, STATE_DIR, Stat, TMP_DIR, TMP_PREFIX, UNDO_DIR, UNDO_PREFIX, file_name, is_within,
-    join, parent,
+    FileSystem, STATE_DIR, TMP_DIR, TMP_PREFIX, UNDO_DIR, UNDO_PREFIX, file_name, is_within, join,
+    parent,
 };
 
 /// How much of a copied file is in memory at once.
@@ -90,11 +95,15 @@ pub fn stage<F: FileSystem>(
     }
 }
 
-/// Makes staged bytes durable: one by one, or all of the disk when they are many.
+/// Makes staged bytes durable, one by one, or all of the disk when they are many; then gives them
+/// the names they are placed from, and makes those durable with one call for all.
 ///
 /// # Errors
 /// The system's; none of them may be placed then.
 pub fn sync_staged<F: FileSystem>(fs: &F, staged: &mut [Staged]) -> io::Result<()> {
+    if staged.is_empty() {
+        return Ok(());
+    }
     if staged.len() > SYNC_EACH_MAX {
         fs.sync_all()?;
     } else {
@@ -102,43 +111,53 @@ pub fn sync_staged<F: FileSystem>(fs: &F, staged: &mut [Staged]) -> io::Result<(
             fs.sync_file(&one.at)?;
         }
     }
+    for one in staged.iter_mut() {
+        let undo = join(UNDO_DIR, one.name.as_str());
+        one.inode = Some(fs.stat(&one.at)?.inode);
+        move_to(fs, &one.at, &undo)?;
+        one.at = undo;
+    }
+    fs.sync_dir(UNDO_DIR)?;
     for one in staged {
         one.durable = true;
     }
     Ok(())
 }
 
-/// Copies a staged file to the device of its target, under a name beside it.
+/// Copies a staged file to the device of its target, under a name beside it, likewise durable.
 pub(super) fn stage_beside<F: FileSystem>(
     fs: &F,
     visible: &str,
     staged: &mut Staged,
-    like: &Stat,
-) -> io::Result<Stat> {
-    let beside = join(parent(visible), &format!("{TMP_PREFIX}{}", staged.name.as_str()));
+    mode: u32,
+) -> io::Result<()> {
+    let dir = parent(visible);
+    let beside = join(dir, &format!("{TMP_PREFIX}{}", staged.name.as_str()));
+    let undo = join(dir, &format!("{UNDO_PREFIX}{}", staged.name.as_str()));
     let copied = copy(fs, &staged.at, &beside).and_then(|()| {
-        fs.set_mode(&beside, like.mode)?;
+        fs.set_mode(&beside, mode)?;
         fs.sync_file(&beside)?;
-        fs.stat(&beside)
+        let inode = fs.stat(&beside)?.inode;
+        fs.rename_new(&beside, &undo)?;
+        Ok(inode)
     });
-    match copied {
-        Ok(stat) => {
-            // The first copy is ours, so nothing of anybody's goes; a moved file goes home.
-            let first = Staged {
-                at: std::mem::replace(&mut staged.at, beside),
-                name: staged.name.clone(),
-                home: staged.home.take(),
-                inode: staged.inode.take(),
-                durable: true,
-            };
-            first.discard(fs);
-            Ok(stat)
-        }
+    let inode = match copied {
+        Ok(inode) => inode,
         Err(error) => {
             discard_tmp(fs, &beside);
-            Err(error)
+            return Err(error);
         }
-    }
+    };
+    // The first copy is ours, so nothing of anybody's goes; a moved file goes home.
+    let first = Staged {
+        at: std::mem::replace(&mut staged.at, undo),
+        name: staged.name.clone(),
+        home: staged.home.take(),
+        inode: staged.inode.replace(inode),
+        durable: true,
+    };
+    first.discard(fs);
+    fs.sync_dir(dir)
 }
 
 fn create_in<F: FileSystem>(fs: &F, at: &str, bytes: &[u8]) -> io::Result<()> {
