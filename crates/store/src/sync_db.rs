@@ -112,7 +112,7 @@ impl ReplicaStore for SyncDb {
     }
 
     fn unsettled(&self) -> Result<Vec<NoteId>, StoreError> {
-        self.list("SELECT note FROM unsettled ORDER BY note", |row| {
+        self.list("SELECT note FROM unsettled ORDER BY k", |row| {
             Ok(NoteId::from_bytes(row.get(0)?))
         })
     }
@@ -186,7 +186,7 @@ fn write_sending(conn: &Connection, batch: &ReplicaBatch) -> Result<(), Fault> {
         }
     }
     for note in batch.repo.heads.iter().map(|(note, _)| note).chain(&batch.unsettled) {
-        run(conn, "INSERT OR IGNORE INTO unsettled VALUES (?1)", [note.as_bytes()])?;
+        run(conn, "INSERT OR IGNORE INTO unsettled (note) VALUES (?1)", [note.as_bytes()])?;
     }
     for note in &batch.settled {
         run(conn, "DELETE FROM unsettled WHERE note = ?1", [note.as_bytes()])?;

@@ -134,7 +134,9 @@ pub trait ReplicaStore: Repo {
     fn file_of(&self, note: &NoteId) -> Result<Option<FileRow>, Self::Error>;
     /// Versions the other side has not acknowledged, oldest first.
     fn unsent(&self) -> Result<Vec<VersionId>, Self::Error>;
-    /// Notes whose heads changed since their file was last looked at, see [`ReplicaBatch::settled`].
+    /// Notes whose heads changed since their file was last looked at, see [`ReplicaBatch::settled`],
+    /// in the order in which they became so: texts that came in one pack are placed one after
+    /// another.
     fn unsettled(&self) -> Result<Vec<NoteId>, Self::Error>;
     /// Intentions not yet recorded as done.
     fn placing(&self) -> Result<Vec<Placing>, Self::Error>;

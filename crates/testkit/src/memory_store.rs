@@ -67,7 +67,8 @@ pub struct MemoryStore {
     files: Arc<BTreeMap<VaultPath, FileRow>>,
     file_of: Arc<BTreeMap<NoteId, VaultPath>>,
     unsent: Arc<BTreeSet<VersionId>>,
-    unsettled: Arc<BTreeSet<NoteId>>,
+    /// With the order in which they became so.
+    unsettled: Arc<BTreeMap<NoteId, u64>>,
     placing: Arc<BTreeMap<VaultPath, Placing>>,
     displaced: Arc<BTreeMap<String, Displaced>>,
     closed_unsent: Arc<BTreeSet<ConflictId>>,
@@ -470,6 +471,22 @@ impl MemoryStore {
         }
     }
 
+    fn unsettle<'a>(&mut self, added: impl Iterator<Item = &'a NoteId>, settled: &[NoteId]) {
+        let mut added = added.peekable();
+        if added.peek().is_none() && settled.is_empty() {
+            return;
+        }
+        let unsettled = Arc::make_mut(&mut self.unsettled);
+        let mut next = unsettled.values().max().map_or(0, |last| last + 1);
+        for note in added {
+            unsettled.entry(*note).or_insert(next);
+            next += 1;
+        }
+        for note in settled {
+            unsettled.remove(note);
+        }
+    }
+
     /// What gets a row and loses it in one batch: files and intentions stand, the rest is gone.
     fn apply_replica(&mut self, batch: &ReplicaBatch) {
         if let Some(meta) = &batch.meta {
@@ -477,8 +494,7 @@ impl MemoryStore {
         }
         add_then_remove(&mut self.unsent, batch.unsent.iter(), &batch.acked);
         let changed = batch.repo.heads.iter().map(|(note, _)| note);
-        add_then_remove(&mut self.unsettled, changed, &[]);
-        add_then_remove(&mut self.unsettled, batch.unsettled.iter(), &batch.settled);
+        self.unsettle(changed.chain(&batch.unsettled), &batch.settled);
         add_then_remove(&mut self.closed_unsent, batch.closed_unsent.iter(), &batch.closed_acked);
         for path in &batch.files_gone {
             self.forget_file(path);
@@ -757,7 +773,9 @@ impl ReplicaStore for MemoryStore {
     }
 
     fn unsettled(&self) -> Result<Vec<NoteId>> {
-        Ok(self.unsettled.iter().copied().collect())
+        let mut notes: Vec<_> = self.unsettled.iter().collect();
+        notes.sort_by_key(|(_, order)| **order);
+        Ok(notes.into_iter().map(|(note, _)| *note).collect())
     }
 
     fn placing(&self) -> Result<Vec<Placing>> {
