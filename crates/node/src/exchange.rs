@@ -68,7 +68,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         round.undid_losses = false;
         while mends < MENDS_MAX {
             asking.allow_mass_delete |= round.undoes_losses;
-            let mut request = ask::request(&self.store, &asking)?;
+            let mut request = self.store.reading(|| ask::request(&self.store, &asking))?;
             let opened = opening.take();
             request.round.walk = opened.as_ref().map(|(_, first)| first.clone());
             match self.ask(link, round, &request)? {
@@ -163,7 +163,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             true => Losses::Undone { now_ms: round.world.now_ms() },
             false => Losses::Followed,
         };
-        let absorbed = match ask::absorb(&self.store, request, done, &self.policies, losses) {
+        let (store, policies) = (&self.store, &self.policies);
+        let absorb = || ask::absorb(store, request, done, policies, losses);
+        let absorbed = match store.reading(absorb) {
             Ok(absorbed) => absorbed,
             Err(UnpackError::Unresolved) => return Ok(Heard::AgainWhole),
             Err(UnpackError::Engine(error)) => return Err(error.into()),

@@ -89,7 +89,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let of = todo.len() as u64;
             let mut done = 0;
             while done < todo.len() {
-                let (steps, taken) = self.plan_steps(&todo[done..], round)?;
+                let plan = || self.plan_steps(&todo[done..], round);
+                let (steps, taken) = self.store.reading(plan)?;
                 let outcome = self.apply(steps, &mut link, round)?;
                 postponed.extend(&outcome.postponed);
                 let taken = &todo[done..done + taken];

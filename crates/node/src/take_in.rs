@@ -241,7 +241,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let meta = self.meta()?;
             let now_ms = round.world.now_ms();
             let mut recording = Recording {
-                replica: self,
+                replica: &*self,
                 scan,
                 tree: StillTree::new(&self.store),
                 root: self.store.root().map_err(EngineError::Repo)?,
@@ -253,12 +253,14 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 raw_bytes: 0,
                 count: 0,
             };
-            while !recording.is_full() {
-                let Some(difference) = queue.next() else { break };
-                recording.add(difference)?;
-                done += 1;
-            }
-            let batch = recording.finish()?;
+            let batch = self.store.reading(|| {
+                while !recording.is_full() {
+                    let Some(difference) = queue.next() else { break };
+                    recording.add(difference)?;
+                    done += 1;
+                }
+                recording.finish()
+            })?;
             self.commit(batch)?;
             (round.progress)(Progress::Recording { done, of });
         }

@@ -104,7 +104,8 @@ where
         let opened = self.opened(vault)?;
         let mut repo = locked(&opened);
         let now_ms = party.origin.received_ms;
-        let served = serve(&*repo, *vault, round, now_ms, access).map_err(refused)?;
+        let served = repo.reading(|| serve(&*repo, *vault, round, now_ms, access));
+        let served = served.map_err(refused)?;
         let mut tally =
             Tally { conflicts: served.batch.conflicts.len() as u64, ..Tally::default() };
         if !served.batch.is_empty() {

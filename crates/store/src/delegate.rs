@@ -5,6 +5,9 @@ macro_rules! delegate_repo {
     ($store:ty, $db:ident) => {
         impl crucible_sync::repo::Repo for $store {
             type Error = crate::error::StoreError;
+            fn reading<T>(&self, read: impl FnOnce() -> T) -> T {
+                self.$db.reading(read)
+            }
             delegate_repo!(@ $db root() -> Option<crucible_core::id::RootHash>);
             delegate_repo!(@ $db seq() -> crucible_sync::repo::Seq);
             delegate_repo!(@ $db version(id: &crucible_core::id::VersionId)

@@ -261,8 +261,26 @@ fn state(open: bool) -> ConflictState {
     if open { ConflictState::Open } else { ConflictState::Closed }
 }
 
+/// An open read transaction; ends when dropped, which changes nothing.
+struct Reading<'c>(&'c Connection);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.execute_batch("ROLLBACK") {
+            debug_assert!(self.0.is_autocommit(), "a read transaction ends: {error}");
+        }
+    }
+}
+
 impl Repo for VaultDb {
     type Error = StoreError;
+
+    fn reading<T>(&self, read: impl FnOnce() -> T) -> T {
+        // Inside another one it adds nothing, and one that cannot begin costs nothing but time.
+        let begins = self.conn.is_autocommit() && self.conn.execute_batch("BEGIN").is_ok();
+        let _reading = begins.then(|| Reading(&self.conn));
+        read()
+    }
 
     fn root(&self) -> Result<Option<RootHash>, StoreError> {
         let root = self.one("SELECT root FROM vault", [], |row| row.get(0))?;

@@ -20,6 +20,11 @@ pub trait Repo {
     /// What reading can fail with.
     type Error: std::error::Error + Send + Sync + 'static;
 
+    /// Runs `read` on one unchanging state. Nothing but speed depends on it: a store that takes a
+    /// lock for each read takes one for all of them.
+    fn reading<T>(&self, read: impl FnOnce() -> T) -> T {
+        read()
+    }
     /// The root of the current tree; `None` for the empty one.
     fn root(&self) -> Result<Option<RootHash>, Self::Error>;
     /// The position of the newest version.

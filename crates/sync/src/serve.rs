@@ -284,7 +284,8 @@ impl<R: Repo> Serving<'_, R> {
             return Ok(None);
         }
         let mut guard = Guard::new(self.repo.live_notes().map_err(EngineError::Repo)?);
-        for asked in asked {
+        // Who has nothing of a note loses nothing; on a first contact that is all of them.
+        for asked in asked.iter().filter(|asked| !asked.heads.is_empty()) {
             let heads = staged.heads(&asked.note)?;
             if heads.iter().all(|head| pushed.contains(head)) {
                 continue;
