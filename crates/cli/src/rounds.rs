@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::Round;
 use crate::context::Context;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome, of_vault};
 use crate::output::{GOOD, STRONG, count, plain, size};
 use crate::past;
 use crate::progress::Bar;
@@ -51,10 +51,11 @@ pub fn make(
     let begun = Instant::now();
     let remote = link.is_some();
     let mut progress = |progress| bar.show(progress);
-    let mut report = match link {
-        Some(link) => vault.replica.sync(link, &mut Machine, options, &mut progress)?,
-        None => vault.replica.commit_local(&mut Machine, options, &mut progress)?,
+    let made = match link {
+        Some(link) => vault.replica.sync(link, &mut Machine, options, &mut progress),
+        None => vault.replica.commit_local(&mut Machine, options, &mut progress),
     };
+    let mut report = made.map_err(|error| of_vault(error.into(), vault.replica.fs().place()))?;
     if !remote {
         report.server_root = None;
     }

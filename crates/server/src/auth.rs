@@ -4,6 +4,7 @@
 //! what the inviter's own token allows, and a device is revoked by one that could do as much.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -53,20 +54,22 @@ pub struct InviteBody {
     expires_ms: Option<u64>,
 }
 
-/// A try at pairing, counted before anything of the body is read.
-pub struct Try;
+/// A try at pairing, counted before anything of the body is read: so that many at once are counted
+/// too. One with a good code is given back.
+pub struct Try(IpAddr);
 
 impl FromRequestParts<Arc<Server>> for Try {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, server: &Arc<Server>) -> Result<Self, ApiError> {
-        server.admit_pairing(&address(parts, server)).map(|()| Self)
+        let address = address(parts, server);
+        server.admit_pairing(&address).map(|()| Self(address))
     }
 }
 
 pub async fn pair(
     State(server): State<Arc<Server>>,
-    _try: Try,
+    Try(address): Try,
     JsonBody(body): JsonBody<PairBody>,
 ) -> Result<Json<Value>, ApiError> {
     let code: PairingCode =
@@ -86,6 +89,7 @@ pub async fn pair(
         })
         .await?;
     let (paired, user) = redeemed;
+    server.give_back_pairing(&address);
     server.metrics().paired.add(1);
     tracing::info!(user = %paired.invite.user.short(), device = %device.short(), "device paired");
     Ok(Json(json!({

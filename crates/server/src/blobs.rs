@@ -6,10 +6,9 @@
 //! [`PIECE`]: memory does not grow with the blob.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, BodyDataStream};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,11 +17,10 @@ use crucible_core::hash::ContentHash;
 use crucible_core::id::VaultId;
 use crucible_store::blob_store;
 use crucible_trust::rights::Op;
-use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::body::{self, JsonBody};
+use crate::body::{self, Incoming, JsonBody};
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::state::Server;
@@ -292,11 +290,10 @@ async fn receive(
     if have != part.from {
         return Err(BlobError::WrongOffset { have }.into());
     }
-    let mut stream = body.into_data_stream();
-    let silence = Duration::from_millis(server.limits().body_silence_ms);
+    let mut stream = Incoming::new(body, server.limits().body_silence_ms);
     let mut at = part.from;
     loop {
-        let (piece, end) = gather(&mut stream, silence).await;
+        let (piece, end) = gather(&mut stream).await;
         if at + piece.len() as u64 > part.to {
             return Err(ApiError::new(Code::Malformed, "the body is longer than it said"));
         }
@@ -319,17 +316,13 @@ async fn receive(
 }
 
 /// Up to [`PIECE`] bytes of a body, and its end if it ended.
-async fn gather(
-    stream: &mut BodyDataStream,
-    silence: Duration,
-) -> (Bytes, Option<Result<(), ApiError>>) {
+async fn gather(stream: &mut Incoming) -> (Bytes, Option<Result<(), ApiError>>) {
     let mut piece = BytesMut::new();
     while piece.len() < PIECE {
-        match tokio::time::timeout(silence, stream.next()).await {
-            Ok(Some(Ok(bytes))) => piece.extend_from_slice(&bytes),
-            Ok(Some(Err(_))) => return (piece.freeze(), Some(Err(body::cut_short()))),
+        match stream.next().await {
+            Ok(Some(bytes)) => piece.extend_from_slice(&bytes),
             Ok(None) => return (piece.freeze(), Some(Ok(()))),
-            Err(_) => return (piece.freeze(), Some(Err(body::too_silent()))),
+            Err(error) => return (piece.freeze(), Some(Err(error))),
         }
     }
     (piece.freeze(), None)

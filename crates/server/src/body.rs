@@ -3,20 +3,21 @@
 //! Invariant: a body whose length is declared too large is refused before a byte of it is read,
 //! one that lies about it as soon as the bound is passed; nothing is decompressed here.
 
-use std::sync::Arc;
-use std::time::Duration;
-
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use tokio::time::Instant;
 
 use crate::error::{ApiError, Code};
+use crate::pace::Pace;
 use crate::state::Server;
 
-/// The whole body, at most `max` bytes of it, without a silence longer than `silence_ms`.
+/// The whole body, at most `max` bytes of it, at the pace of [`Incoming`].
 pub async fn read(request: Request, max: usize, silence_ms: u64) -> Result<Bytes, ApiError> {
     let too_large =
         || ApiError::new(Code::TooLarge, format!("a body here has at most {max} bytes"));
@@ -26,28 +27,50 @@ pub async fn read(request: Request, max: usize, silence_ms: u64) -> Result<Bytes
         return Err(too_large());
     }
     let mut body = BytesMut::new();
-    let mut stream = request.into_body().into_data_stream();
-    let silence = Duration::from_millis(silence_ms);
-    loop {
-        match tokio::time::timeout(silence, stream.next()).await {
-            Ok(None) => return Ok(body.freeze()),
-            Ok(Some(Ok(piece))) if body.len() + piece.len() <= max => {
-                body.extend_from_slice(&piece);
+    let mut stream = Incoming::new(request.into_body(), silence_ms);
+    while let Some(piece) = stream.next().await? {
+        if body.len() + piece.len() > max {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+/// A body as it comes in, at the pace a client must keep.
+pub struct Incoming {
+    stream: BodyDataStream,
+    pace: Pace,
+}
+
+impl Incoming {
+    /// From its beginning.
+    pub fn new(body: Body, silence_ms: u64) -> Self {
+        Self { stream: body.into_data_stream(), pace: Pace::new(silence_ms) }
+    }
+
+    /// The next bytes, `None` after the last.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let began = Instant::now();
+        match tokio::time::timeout(self.pace.patience(), self.stream.next()).await {
+            Ok(Some(Ok(piece))) => {
+                self.pace.moved(piece.len() as u64, began.elapsed());
+                Ok(Some(piece))
             }
-            Ok(Some(Ok(_))) => return Err(too_large()),
-            Ok(Some(Err(_))) => return Err(cut_short()),
-            Err(_) => return Err(too_silent()),
+            Ok(Some(Err(_))) => Err(cut_short()),
+            Ok(None) => Ok(None),
+            Err(_) => Err(too_silent()),
         }
     }
 }
 
 /// The connection broke inside a body.
-pub fn cut_short() -> ApiError {
+fn cut_short() -> ApiError {
     ApiError::new(Code::Malformed, "the body was cut short")
 }
 
-/// The client stopped sending inside a body.
-pub fn too_silent() -> ApiError {
+/// The client stopped sending inside a body, or sends next to nothing.
+fn too_silent() -> ApiError {
     ApiError::new(Code::Timeout, "the body stopped coming")
 }
 

@@ -59,7 +59,8 @@ pub struct Limits {
     pub blob_bytes_max: u64,
     /// Longest time until a request's head is complete, in milliseconds; idle connections too.
     pub head_ms: u64,
-    /// Longest silence inside a body, in milliseconds.
+    /// Longest silence inside a body, in milliseconds, and longest time that nothing of an answer is
+    /// taken. Beyond it, a byte a millisecond on average is the least.
     pub body_silence_ms: u64,
     /// Longest TLS handshake, in milliseconds.
     pub handshake_ms: u64,

@@ -157,6 +157,7 @@ impl ApiError {
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         match chain(error).find_map(condition) {
             Some(Code::StorageFull) => {
+                tracing::error!(error = story(error), "the disk is full");
                 let message = "the server's disk is full; nothing was stored";
                 Self::new(Code::StorageFull, message)
                     .hint("free space on the server and sync again")

@@ -24,6 +24,7 @@ mod guard;
 mod history;
 mod metrics;
 mod openapi;
+mod pace;
 mod rate;
 mod routes;
 mod serve;

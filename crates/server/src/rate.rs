@@ -59,6 +59,13 @@ impl<K: Hash + Eq + Clone> Gate<K> {
         Ok(())
     }
 
+    /// Takes back that one was let through.
+    pub fn give_back(&mut self, key: &K) {
+        if let Some(bucket) = self.buckets.get_mut(key) {
+            bucket.full_at_ms = bucket.full_at_ms.saturating_sub(self.rate.refill_ms);
+        }
+    }
+
     /// Whether the next one would be let through, without counting one.
     pub fn is_open(&self, key: &K, now_ms: u64) -> Result<(), u64> {
         match self.buckets.get(key) {
@@ -98,6 +105,19 @@ mod tests {
         assert_eq!(gate.is_open(&1, 50_999), Err(1));
         assert_eq!(admitted(&mut gate, 1, 51_000, 10), 1);
         assert_eq!(admitted(&mut gate, 1, 90_000, 10), 3);
+    }
+
+    #[test]
+    fn what_is_given_back_was_never_taken() {
+        let mut gate = Gate::new(RATE, 9);
+        assert_eq!(admitted(&mut gate, 1, 50_000, 2), 2);
+        for _ in 0..9 {
+            gate.enter(&1, 50_000).unwrap();
+            gate.give_back(&1);
+        }
+        gate.give_back(&2);
+        assert_eq!(admitted(&mut gate, 1, 50_000, 10), 1);
+        assert_eq!(admitted(&mut gate, 2, 50_000, 10), 3);
     }
 
     #[test]

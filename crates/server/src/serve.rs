@@ -1,7 +1,7 @@
 //! From a listener to requests, and back down in good order.
 //!
 //! Invariants: a connection costs a bounded amount of memory and time before it has sent a
-//! request; on shutdown no new request is taken, streams end, and those in flight get
+//! request, and after, if it takes no answer ([`crate::pace`]); on shutdown no new request is taken, streams end, and those in flight get
 //! `shutdown_ms` to finish.
 
 use std::future::Future;
@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use crate::caller::Peer;
+use crate::pace::Paced;
 use crate::routes::router;
 use crate::state::Server;
 use crate::tls::{self, TlsError};
@@ -143,6 +144,7 @@ impl Shell {
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
         let mut closing = self.server.closing();
+        let io = Paced::new(io, self.server.limits().body_silence_ms);
         let head = Duration::from_millis(self.server.limits().head_ms);
         let app = self.app;
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {

@@ -327,6 +327,13 @@ impl Server {
         })
     }
 
+    /// A try that was no guess costs nothing.
+    pub(crate) fn give_back_pairing(&self, address: &IpAddr) {
+        let mut gates = held(&self.gates);
+        gates.pairing.give_back(&network(address));
+        gates.pairing_all.give_back(&());
+    }
+
     fn limited(&self, ask: impl FnOnce(&mut Gates) -> Result<(), u64>) -> Result<(), ApiError> {
         ask(&mut held(&self.gates)).map_err(|wait_ms| {
             self.metrics.rate_limited.add(1);

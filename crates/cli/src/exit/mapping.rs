@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
 
 use crucible_node::actions::ActionError;
 use crucible_node::config::ConfigError;
@@ -106,6 +107,18 @@ impl From<ConfigError> for Failure {
                 .hint("mend that line; docs/cli/sync.md says what the file may hold"),
             ConfigError::TooNew { .. } => Self::new(Exit::TooNew, message).hint(NEWER),
         }
+    }
+}
+
+/// The same failure where it is about a vault: on a full disk it says which one to make room on.
+pub fn of_vault(failure: Failure, root: &Path) -> Failure {
+    let root = root.display().to_string();
+    if failure.hint != SPACE || failure.message.contains(&root) {
+        return failure;
+    }
+    Failure {
+        message: format!("the disk that holds {root} is full: {}", failure.message),
+        ..failure
     }
 }
 
@@ -364,6 +377,16 @@ mod tests {
                 assert!(failure.hint.contains(way), "{failure:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_named_by_what_lies_on_it() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let root = Path::new("/home/ada/Notes");
+        let said = of_vault(Failure::from(LinkError::Disk(full())), root);
+        assert!(said.message.contains("/home/ada/Notes"), "{said:?}");
+        let other = Failure::failed("something else");
+        assert_eq!(of_vault(other.clone(), root), other);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Full disks and files that cannot be written.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::kit::{Ran, World, alone, assert_same, cru_binary, run, settle};
+use crate::kit::{Device, Ran, World, alone, assert_same, cru, cru_binary, run, settle};
 
 /// A small file system in memory; unmounted when dropped.
 struct SmallDisk {
@@ -22,6 +23,24 @@ impl SmallDisk {
             eprintln!("no tmpfs can be mounted here, so a limit on file sizes has to do");
         }
         mounted.then_some(SmallDisk { at })
+    }
+
+    /// Takes all room but so many KiB; given back by [`Self::free`].
+    fn fill(&self, left_kib: u64) {
+        let filler = self.filler();
+        let zeros = fs::File::create(&filler).unwrap();
+        let piece = vec![0; 1 << 12];
+        while (&zeros).write(&piece).is_ok_and(|wrote| wrote > 0) {}
+        let bytes = zeros.metadata().unwrap().len();
+        zeros.set_len(bytes.saturating_sub(left_kib << 10)).unwrap();
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.at.join("filler")
     }
 
     fn grow(&self, size: &str) {
@@ -98,6 +117,65 @@ fn a_server_whose_disk_is_full_refuses_and_goes_on_when_there_is_room() {
     settle(&[&alice, &bob]);
     assert_eq!(bob.read("a.md"), "a, edited\n");
     assert_eq!(bob.tree().len(), 6);
+}
+
+#[test]
+fn a_device_with_hardly_any_room_names_its_disk_and_the_next_round_finds_all() {
+    let world = World::new();
+    let Some(disk) = SmallDisk::mount(world.path("disk"), "16m") else { return };
+    let alice = world.joined("alice");
+    let bob = Device::new("bob", world.path("home-bob"), disk.at.join("bob"));
+    bob.join(&world.link("notes"), &world.token).code_in(&[0, 3]);
+    for at in 0..20 {
+        alice.write(&format!("{at}.md"), format!("note {at}\n"));
+    }
+    settle(&[&alice, &bob]);
+    for (round, left_kib) in [0, 4, 12, 40, 100, 300].into_iter().enumerate() {
+        let edit = format!("edited by bob, {left_kib}\n");
+        bob.write("0.md", &edit);
+        for at in 1..20 {
+            let text = picture(at + 100 * left_kib as u32, 2_000);
+            alice.write(&format!("{at}.md"), format!("{text:?}"));
+        }
+        alice.write("p.png", picture(round as u32 + 1, 400_000));
+        alice.sync();
+        disk.fill(left_kib);
+        let ran = bob.try_sync().code(1).says("full").says(disk.at.to_str().unwrap());
+        ran.says("make room");
+        disk.free();
+        assert_eq!(bob.read("0.md"), edit);
+        settle(&[&bob, &alice]);
+        assert_eq!(alice.read("0.md"), edit);
+    }
+}
+
+#[test]
+fn a_server_without_room_says_so_by_its_code_and_goes_on_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(folder.path().join("disk"), "4m") else { return };
+    let world = World::with_data(&disk.at.join("server"));
+    let (alice, bob) = (world.joined("alice"), world.joined("bob"));
+    alice.write("a.md", "a\n");
+    settle(&[&alice, &bob]);
+    alice.write("b.md", "b\n");
+    alice.sync();
+    for (round, left_kib) in [0, 4, 40, 100].into_iter().enumerate() {
+        disk.fill(left_kib);
+        let text = picture(round as u32 + 1, 60_000);
+        alice.write("a.md", format!("{text:?}"));
+        alice.write("p.png", picture(round as u32 + 9, 400_000));
+        let ran = alice.try_sync().code(1);
+        assert!(ran.err.contains("storage_full"), "{}", ran.told());
+        // What is there is read, also by whom the server has not seen for a while.
+        bob.sync();
+        assert_eq!(bob.read("b.md"), "b\n");
+        alice.cru(&["log", "b.md", "--json"]).ok();
+        disk.free();
+        settle(&[&alice, &bob]);
+    }
+    assert!(world.server().log().contains("disk is full"), "{}", world.server().log());
+    let mut command = cru(&world.path("home-server"));
+    run(command.args(["server", "check", "--data"]).arg(disk.at.join("server"))).ok();
 }
 
 #[test]

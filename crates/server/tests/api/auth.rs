@@ -305,6 +305,25 @@ fn guessing_codes_is_limited_by_address_and_altogether() {
 }
 
 #[test]
+fn good_codes_use_up_no_tries() {
+    let server = Running::with(|config| {
+        config.limits.pairing_rate = Rate { burst: 2, refill_ms: 10_000 };
+        config.limits.pairing_rate_all = Rate { burst: 2, refill_ms: 10_000 };
+    });
+    let (anna, _) = server.anna();
+    for n in 1..6 {
+        let code = PairingCode::from_entropy([n; 5]);
+        let invite = Invite { user: anna, rights: Rights::ALL };
+        server.accounts.open_invitation(&code, &invite, NOW_MS).unwrap();
+        assert_eq!(pair(&server, &code.to_string(), 20 + n).status, 200, "device {n}");
+    }
+    for _ in 0..2 {
+        refused(&pair(&server, "0000-0000", 30), 403, "code_refused");
+    }
+    refused(&pair(&server, "0000-0000", 30), 429, "rate_limited");
+}
+
+#[test]
 fn wrong_tokens_are_limited_by_address_and_good_ones_go_on() {
     let server = Running::with(|config| {
         config.limits.stranger_rate = Rate { burst: 3, refill_ms: 1_000 };

@@ -160,3 +160,20 @@ fn a_device_asks_at_once_what_it_has_to_send() {
     let many: Vec<String> = (0..1001).map(|_| String::new()).collect();
     assert_eq!(ask(&many).refusal(), (413, "too_large".into()));
 }
+
+#[test]
+fn who_does_not_take_an_answer_loses_the_connection_and_others_get_in() {
+    let server = Running::with(|config| {
+        config.limits.connections_max = 1;
+        config.limits.body_silence_ms = 300;
+    });
+    let (_, token) = server.anna();
+    // More than the system keeps for a reader that does not read.
+    let bytes = bytes(32 << 20);
+    let blob = Blob::new(&server, &token, ContentHash::of_blob(&bytes));
+    assert_eq!(blob.ask("PUT").body(bytes).send().status, 201);
+    let unread = blob.ask("GET").open();
+    // Waits behind the only connection there may be.
+    assert_eq!(server.get("/api/vaults", &token).status, 200);
+    drop(unread);
+}
