@@ -100,8 +100,11 @@ pub enum Verb {
     Restore(Restore),
     /// Brings a deleted note back where it was.
     Undelete(Undelete),
-    /// Takes back what the last round changed in this folder, as new versions; again for the one
-    /// before it.
+    /// Takes back what the last round changed in this folder, as new versions, and names each note;
+    /// again for the round before it.
+    ///
+    /// What was written since stays: it is merged with what the note was before. A note that was
+    /// edited since at the very place is left as it is and named (exit 3).
     Undo,
     /// Lists places where a merge had to choose; shows or takes what it set aside.
     Conflicts(Conflicts),

@@ -1,5 +1,5 @@
 //! What a person asks of a vault apart from a round: deal with a conflict, bring an old version
-//! back, undo the last round. Each makes ordinary new versions through the same steps as a round,
+//! back; `undo` has a file of its own. Each makes ordinary new versions through the same steps as a round,
 //! so none of it can lose what somebody is writing meanwhile.
 
 use std::sync::Arc;
@@ -60,8 +60,8 @@ pub enum ActionError<E: std::error::Error + Send + Sync + 'static> {
 }
 
 /// A change, with its bytes where it brings any.
-type Edit = (Change, Option<Vec<u8>>);
-type Done<T, S> = Result<T, ActionError<<S as crucible_sync::repo::Repo>::Error>>;
+pub(crate) type Edit = (Change, Option<Vec<u8>>);
+pub(crate) type Done<T, S> = Result<T, ActionError<<S as crucible_sync::repo::Repo>::Error>>;
 
 /// Which side of a conflict a person wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,51 +142,20 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         self.conclude_action(round)
     }
 
-    /// Takes back what the last round that changed this folder did to it, as new versions.
-    ///
-    /// # Errors
-    /// [`ActionError`].
-    pub fn undo(&mut self, world: &mut dyn World, fetch: FetchBytes<'_>) -> Done<Report, S> {
-        let mut progress = |_| {};
-        let mut round = Round::new(world, Options::default(), &mut progress);
-        self.prepare(&mut round)?;
-        let (name, entries) = self.last_round()?.ok_or(ActionError::NothingToUndo)?;
-        let mut changes = Vec::new();
-        for entry in entries {
-            let Some(head) = self.only_head(&entry.note)? else { continue };
-            match entry.before {
-                None => {
-                    if self.version(&head)?.live().is_some() {
-                        changes.push((Change::Deleted { base: head }, None));
-                    }
-                }
-                Some(before) => {
-                    let old = self.version(&before)?;
-                    let Some(path) = old.path() else { continue };
-                    let bytes = self.bytes_of(&before, fetch)?;
-                    changes.push(self.restoration(&entry.note, path, bytes)?);
-                }
-            }
-        }
-        self.change(changes, &[], &mut round)?;
-        self.forget_round(&name).map_err(SyncError::Folder)?;
-        self.conclude_action(round)
-    }
-
     /// Versions what changed in the folder, so that an action starts from what is there.
-    fn prepare(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
+    pub(crate) fn prepare(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
         self.begin(round)?;
         self.take_in(round)
     }
 
-    fn conclude_action(&mut self, mut round: Round<'_>) -> Done<Report, S> {
+    pub(crate) fn conclude_action(&mut self, mut round: Round<'_>) -> Done<Report, S> {
         self.settle(None, &mut round)?;
         round.report.root = self.store.root().map_err(engine)?;
         Ok(round.report)
     }
 
     /// Versions some changes and closes some conflicts in one transaction.
-    fn change(
+    pub(crate) fn change(
         &mut self,
         changes: Vec<Edit>,
         closed: &[ConflictId],
@@ -266,11 +235,20 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     }
 
     fn is_taken(&self, path: &VaultPath, by_other_than: &NoteId) -> Done<bool, S> {
+        self.is_taken_by(path, |note| note != by_other_than)
+    }
+
+    /// Whether a folder, or a note that counts, has this path.
+    pub(crate) fn is_taken_by(
+        &self,
+        path: &VaultPath,
+        counts: impl Fn(&NoteId) -> bool,
+    ) -> Done<bool, S> {
         let Some(root) = self.store.root().map_err(engine)? else { return Ok(false) };
         let tree = crucible_sync::staged::Tree(&self.store);
         let at = crucible_core::merkle::lookup(&tree, &root, path)
             .map_err(|error| SyncError::Engine(EngineError::from(error)))?;
-        Ok(at.folder.is_some() || at.notes.iter().any(|(note, _)| note != by_other_than))
+        Ok(at.folder.is_some() || at.notes.iter().any(|(note, _)| counts(note)))
     }
 
     fn free_name(&self, path: &VaultPath) -> Done<VaultPath, S> {
@@ -289,7 +267,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         Err(ActionError::Exists { path: path.clone() })
     }
 
-    fn only_head(&self, note: &NoteId) -> Done<Option<VersionId>, S> {
+    pub(crate) fn only_head(&self, note: &NoteId) -> Done<Option<VersionId>, S> {
         let heads = self.store.heads(note).map_err(engine)?;
         Ok(match heads.as_slice() {
             [head] => Some(*head),
@@ -297,27 +275,28 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         })
     }
 
-    fn version(&self, id: &VersionId) -> Done<Arc<Version>, S> {
+    pub(crate) fn version(&self, id: &VersionId) -> Done<Arc<Version>, S> {
         let version = self.store.version(id).map_err(engine)?;
         version.ok_or(ActionError::NoVersion(*id))
     }
 
-    fn bytes_of(&self, id: &VersionId, fetch: FetchBytes<'_>) -> Done<Vec<u8>, S> {
-        if let Some(version) = self.store.version(id).map_err(engine)?
-            && let Some(live) = version.live()
-            && let Some(bytes) = self.store.content(&live.content).map_err(engine)?
-        {
+    pub(crate) fn bytes_of(&self, id: &VersionId, fetch: FetchBytes<'_>) -> Done<Vec<u8>, S> {
+        let version = self.version(id)?;
+        let Some(live) = version.live() else { return Err(ActionError::NoBytes(*id)) };
+        if let Some(bytes) = self.store.content(&live.content).map_err(engine)? {
             return Ok(bytes.to_vec());
         }
-        fetch(id).ok_or(ActionError::NoBytes(*id))
+        // A server that gives other bytes gives none.
+        let is_that = |bytes: &Vec<u8>| found_of(&live.path, bytes).content == live.content;
+        fetch(id).filter(is_that).ok_or(ActionError::NoBytes(*id))
     }
 }
 
-fn engine<E: std::error::Error + Send + Sync + 'static>(error: E) -> SyncError<E> {
+pub(crate) fn engine<E: std::error::Error + Send + Sync + 'static>(error: E) -> SyncError<E> {
     SyncError::Engine(EngineError::Repo(error))
 }
 
-fn found_of(path: &VaultPath, bytes: &[u8]) -> Found {
+pub(crate) fn found_of(path: &VaultPath, bytes: &[u8]) -> Found {
     let identity = identify(bytes, Naming::of(path));
     Found { kind: identity.kind, content: identity.hash, bytes: identity.bytes }
 }

@@ -4,7 +4,7 @@
 //! [`link`] are what it needs from outside, [`replica`] is the round, which goes through
 //! `recover` (what a crash left), `take_in` (the folder into the store), `exchange` (the store and
 //! the other side) and `settle` (the store into the folder); [`actions`] is what a person asks for
-//! besides, [`outlook`] what would happen; [`report`] and [`error`] say what came of it. [`config`]
+//! besides, [`undo`] taking a round back, [`outlook`] what would happen; [`report`] and [`error`] say what came of it. [`config`]
 //! is what a vault's folder knows about itself. [`http`] speaks to a server, [`http_link`] makes a
 //! link of that, and [`api`] asks it everything else.
 
@@ -24,4 +24,5 @@ pub mod report;
 mod round_log;
 mod settle;
 mod take_in;
+pub mod undo;
 pub mod world;

@@ -270,7 +270,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             Some(Removed::Done { at, kept }) => {
                 outcome.batch.files_gone.push(path.clone());
                 let (note, before) = (step.note, Some(row.version));
-                outcome.changed.push(Changed { note, before });
+                outcome.changed.push(Changed { note, before, after: None });
                 let number = self.meta()?.rounds;
                 outcome.batch.displaced.push(watched(at, row, row.content, number));
                 self.watch(kept, row, outcome)?;
@@ -345,7 +345,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             Some(Renamed::Done { stat, edited, kept }) => {
                 emptied.insert(from.clone());
                 let (note, before) = (step.note, Some(row.version));
-                outcome.changed.push(Changed { note, before });
+                let after = Some(wanted.version);
+                outcome.changed.push(Changed { note, before, after });
                 let old = row.clone();
                 row.disk_path = to.clone();
                 row.stat = match (stat, edited) {
@@ -393,6 +394,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         for (index, path) in [(index, &to), (other, &from)] {
             let step = &mut steps[index];
             if let (Some(row), Some(wanted)) = (&mut step.row, &step.wanted) {
+                let (before, after) = (Some(row.version), Some(wanted.version));
+                outcome.changed.push(Changed { note: step.note, before, after });
                 row.disk_path = path.clone();
                 // What the exchange brought here is looked at by the next scan.
                 row.stat = FileStat::default();
@@ -499,7 +502,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 });
                 let row = step.row.as_ref();
                 let (note, before) = (step.note, row.map(|row| row.version));
-                outcome.changed.push(Changed { note, before });
+                let after = Some(wanted.version);
+                outcome.changed.push(Changed { note, before, after });
                 self.look_at(displaced, row, &wanted.path, outcome, round)?;
             }
         }

@@ -47,6 +47,157 @@ fn undo_takes_the_last_round_back() {
     assert_eq!(alice.read("a.md"), "before\n");
 }
 
+/// What `cru undo --json` says of each note, by its path.
+fn undone(device: &crate::kit::Device, exit: i32) -> Vec<(String, String)> {
+    let said = device.cru(&["undo", "--json"]).code(exit).last();
+    let notes = said["notes"].as_array().unwrap();
+    let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    notes.iter().map(|note| (word(&note["path"]), word(&note["what"]))).collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+}
+
+#[test]
+fn undo_names_each_note_and_touches_no_other() {
+    let (_world, [alice, bob]) = World::with_devices();
+    for name in ["edited", "deleted", "old name", "bobs"] {
+        alice.write(&format!("{name}.md"), format!("# {name}\n\nThe text of {name}.\n"));
+    }
+    settle(&[&alice, &bob]);
+    let before = bob.tree();
+    alice.replace("edited.md", "text", "new text");
+    alice.remove("deleted.md");
+    alice.rename("old name.md", "new name.md");
+    alice.write("created.md", "something else altogether\n");
+    alice.sync();
+    bob.write("bobs.md", "bob's own edit, made before the round\n");
+    bob.sync();
+    let told = undone(&bob, 0);
+    let expected = [
+        ("created.md", "removed"),
+        ("deleted.md", "brought_back"),
+        ("edited.md", "restored"),
+        ("new name.md", "restored"),
+    ];
+    assert_eq!(told, pairs(&expected));
+    let mut wanted = before;
+    wanted.insert("bobs.md".to_owned(), b"bob's own edit, made before the round\n".to_vec());
+    assert_eq!(bob.tree(), wanted);
+    settle(&[&bob, &alice]);
+    assert_eq!(alice.tree(), wanted);
+    bob.cru(&["undelete", "created.md"]).ok();
+    assert_eq!(bob.read("created.md"), "something else altogether\n");
+}
+
+#[test]
+fn undo_keeps_words_that_were_written_since() {
+    let (_world, [alice, bob]) = World::with_devices();
+    let text = "---\ntags: [one]\n---\n# Plan\n\nFirst paragraph.\n\nSecond paragraph.\n";
+    alice.write("Plan.md", text);
+    settle(&[&alice, &bob]);
+    alice.replace("Plan.md", "First", "The very first");
+    alice.replace("Plan.md", "[one]", "[one, two]");
+    alice.sync();
+    bob.sync();
+    bob.replace("Plan.md", "Second paragraph.", "Second paragraph, by Bob.");
+    assert_eq!(undone(&bob, 0), pairs(&[("Plan.md", "merged")]));
+    assert_eq!(
+        bob.read("Plan.md"),
+        text.replace("paragraph.\n\nSecond paragraph.", "paragraph.\n\nSecond paragraph, by Bob.")
+    );
+}
+
+#[test]
+fn undo_leaves_a_note_that_was_edited_at_the_same_place_and_says_how_to_restore_it() {
+    let (_world, [alice, bob]) = World::with_devices();
+    alice.write("a.md", "We meet on Friday.\n");
+    alice.write("other.md", "Another note.\n");
+    settle(&[&alice, &bob]);
+    alice.write("a.md", "We meet on Saturday.\n");
+    alice.write("new.md", "A note of its own kind.\n");
+    alice.write("other.md", "Another note, edited.\n");
+    alice.sync();
+    bob.sync();
+    bob.write("a.md", "We meet on Sunday.\n");
+    bob.write("new.md", "A note of its own kind, and what Bob made of it.\n");
+    let ran = bob.cru(&["undo"]).code(3);
+    for line in ["a.md: left as it is", "new.md: left as it is", "other.md: as it was before"] {
+        assert!(ran.text().contains(line), "{line}\n{}", ran.told());
+    }
+    assert_eq!(bob.read("a.md"), "We meet on Sunday.\n");
+    assert_eq!(bob.read("new.md"), "A note of its own kind, and what Bob made of it.\n");
+    assert_eq!(bob.read("other.md"), "Another note.\n");
+    let (_, command) = ran.text().split_once("`cru restore '").unwrap();
+    let what = command.split('\'').next().unwrap();
+    bob.cru(&["restore", what]).ok();
+    assert_eq!(bob.read("a.md"), "We meet on Friday.\n");
+}
+
+#[test]
+fn undo_leaves_alone_what_was_deleted_or_named_otherwise_since() {
+    let (_world, [alice, bob]) = World::with_devices();
+    alice.write("a.md", "# A\n\nThe text of a.\n");
+    alice.write("b.md", "# B\n\nQuite another one.\n");
+    alice.write("c.md", "# C\n\nThe third of them.\n");
+    settle(&[&alice, &bob]);
+    alice.replace("a.md", "text", "new text");
+    alice.rename("b.md", "b2.md");
+    alice.replace("c.md", "third", "last");
+    alice.sync();
+    bob.sync();
+    bob.remove("a.md");
+    bob.write("b.md", "something of Bob's under the name that is free now\n");
+    bob.rename("c.md", "Bob's c.md");
+    let expected = [("Bob's c.md", "merged"), ("a.md", "left"), ("b.md", "left")];
+    assert_eq!(undone(&bob, 3), pairs(&expected));
+    assert!(!bob.has("a.md"));
+    assert_eq!(bob.read("b.md"), "something of Bob's under the name that is free now\n");
+    assert_eq!(bob.read("b2.md"), "# B\n\nQuite another one.\n");
+    assert_eq!(bob.read("Bob's c.md"), "# C\n\nThe third of them.\n");
+    settle(&[&bob, &alice]);
+}
+
+#[test]
+fn undo_after_undo_takes_back_the_round_before_and_then_nothing() {
+    let (_world, [alice, bob]) = World::with_devices();
+    alice.write("a.md", "one\n");
+    alice.write("b.md", "one\n");
+    settle(&[&alice, &bob]);
+    alice.write("a.md", "two\n");
+    alice.sync();
+    bob.sync();
+    alice.write("b.md", "two\n");
+    alice.sync();
+    bob.sync();
+    assert_eq!(undone(&bob, 0), pairs(&[("b.md", "restored")]));
+    assert_eq!(undone(&bob, 0), pairs(&[("a.md", "restored")]));
+    assert_eq!((bob.read("a.md"), bob.read("b.md")), ("one\n".to_owned(), "one\n".to_owned()));
+    // The round that brought both.
+    assert_eq!(undone(&bob, 0), pairs(&[("a.md", "removed"), ("b.md", "removed")]));
+    bob.cru(&["undo"]).code(1).says("nothing to undo");
+}
+
+#[test]
+fn names_that_changed_places_change_back() {
+    let (_world, [alice, bob]) = World::with_devices();
+    alice.write("a.md", "# A\n\nThe text of a.\n");
+    alice.write("b.md", "# B\n\nQuite another one.\n");
+    settle(&[&alice, &bob]);
+    let before = bob.tree();
+    alice.rename("a.md", "x.md");
+    alice.rename("b.md", "a.md");
+    alice.rename("x.md", "b.md");
+    alice.sync();
+    bob.sync();
+    assert_ne!(bob.tree(), before);
+    assert_eq!(undone(&bob, 0).len(), 2);
+    assert_eq!(bob.tree(), before);
+    settle(&[&bob, &alice]);
+    assert_eq!(alice.tree(), before);
+}
+
 #[test]
 fn diff_shows_what_changed_since_the_last_round_and_between_versions() {
     let (_world, [alice]) = World::with_devices();
