@@ -385,12 +385,12 @@ pub enum ConflictsVerb {
     List,
     /// Shows one: what stands in the note, and what was set aside.
     Show {
-        /// Its number in the list, or its id.
+        /// Its number, which it keeps, or its id (the first 4 digits, if no other begins so).
         which: String,
     },
     /// Settles one.
     Take {
-        /// Its number in the list, or its id.
+        /// Its number, which it keeps, or its id (the first 4 digits, if no other begins so).
         which: String,
         /// Which text the note is to have.
         #[arg(value_enum)]

@@ -172,6 +172,7 @@ CREATE TABLE displaced (
     round INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE closed_unsent (id BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE conflict_numbers (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
 ";
 
 /// What lies at a path, seen without touching it.

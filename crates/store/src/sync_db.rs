@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crucible_core::conflict::Conflict;
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{ConflictId, NoteId, ReplicaId, RootHash, VaultId, VersionId};
 use crucible_core::vault_path::VaultPath;
@@ -22,7 +23,7 @@ use crate::error::{Fault, OpenError, StoreError};
 use crate::schema::{self, PREFIX, REPLICA_TABLES, VAULT_TABLES};
 use crate::server_vault::BLOBS;
 use crate::vault_db::VaultDb;
-use crate::write_batch;
+use crate::write_batch::{self, decode_conflict};
 
 /// A device's store, open. Has one writer at a time (the vault's lock); others may read.
 #[derive(Debug)]
@@ -64,6 +65,52 @@ impl SyncDb {
     /// The large assets beside it.
     pub fn blobs(&self) -> &Arc<dyn BlobStore> {
         self.db.blobs()
+    }
+
+    /// The open conflicts with the numbers that people call them by, lowest first; at most `limit`.
+    ///
+    /// A number is given once, when the conflict is first open here, and never to another one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn numbered_conflicts(&self, limit: usize) -> Result<Vec<(u64, Conflict)>, StoreError> {
+        self.list(
+            &format!(
+                "SELECT n.number, c.body FROM conflict_numbers n JOIN conflicts c ON c.id = n.id
+                 WHERE c.open = 1 ORDER BY n.number LIMIT {limit}"
+            ),
+            |row| Ok((row.get::<_, i64>(0)? as u64, decode_conflict(&row.get::<_, Vec<u8>>(1)?)?)),
+        )
+    }
+
+    /// The conflict, open or closed, that has this number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn conflict_of_number(&self, number: u64) -> Result<Option<ConflictId>, StoreError> {
+        // A number beyond what SQLite counts to is nobody's.
+        let number = i64::try_from(number).unwrap_or(0);
+        self.one_of_conflict("SELECT id FROM conflict_numbers WHERE number = ?1", [number], |row| {
+            Ok(ConflictId::from_bytes(row.get(0)?))
+        })
+    }
+
+    /// The number of a conflict; `None` when it was never open here.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn number_of_conflict(&self, id: &ConflictId) -> Result<Option<u64>, StoreError> {
+        let sql = "SELECT number FROM conflict_numbers WHERE id = ?1";
+        self.one_of_conflict(sql, [id.as_bytes()], |row| Ok(row.get::<_, i64>(0)? as u64))
+    }
+
+    fn one_of_conflict<T>(
+        &self,
+        sql: &str,
+        key: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StoreError> {
+        self.db.read(|conn, _| Ok(conn.prepare_cached(sql)?.query_row(key, read).optional()?))
     }
 
     fn list<T>(
@@ -160,6 +207,7 @@ impl ReplicaStore for SyncDb {
             for seq in &applied.dropped {
                 run(tx, "DELETE FROM unsent WHERE seq = ?1", [*seq as i64])?;
             }
+            number_conflicts(tx, batch)?;
             write_sending(tx, batch)?;
             write_files(tx, batch)?;
             write_journal(tx, batch)?;
@@ -170,6 +218,19 @@ impl ReplicaStore for SyncDb {
         }
         Ok(())
     }
+}
+
+/// Gives a number to what is open here for the first time.
+fn number_conflicts(conn: &Connection, batch: &ReplicaBatch) -> Result<(), Fault> {
+    for conflict in &batch.repo.conflicts {
+        run(
+            conn,
+            "INSERT OR IGNORE INTO conflict_numbers (id)
+             SELECT id FROM conflicts WHERE id = ?1 AND open = 1",
+            [conflict.id.as_bytes()],
+        )?;
+    }
+    Ok(())
 }
 
 fn write_sending(conn: &Connection, batch: &ReplicaBatch) -> Result<(), Fault> {

@@ -3,6 +3,7 @@
 use crucible_core::conflict::{Clash, Conflict, Hunk, Kept};
 use crucible_core::id::ConflictId;
 use crucible_node::actions::Take;
+use crucible_store::sync_db::SyncDb;
 use crucible_sync::repo::{ConflictState, Repo};
 use serde_json::json;
 
@@ -30,9 +31,8 @@ pub fn run(what: Option<ConflictsVerb>, context: &Context) -> Outcome {
 
 fn list(folder: &VaultFolder, context: &Context) -> Outcome {
     let output = &context.output;
-    let open = folder.store()?.open_conflicts(LISTED_MAX)?;
-    for (at, conflict) in open.iter().enumerate() {
-        let number = at + 1;
+    let open = folder.store()?.numbered_conflicts(LISTED_MAX)?;
+    for (number, conflict) in &open {
         let mut value = conflict_as_json(conflict);
         value["number"] = json!(number);
         output.value(&value)?;
@@ -54,9 +54,17 @@ fn show(folder: &VaultFolder, context: &Context, which: &str) -> Outcome {
     let store = folder.store()?;
     let conflict = find(&store, which)?;
     let output = &context.output;
-    output.value(&conflict_as_json(&conflict))?;
+    let number = store.number_of_conflict(&conflict.id)?;
+    let mut value = conflict_as_json(&conflict);
+    value["number"] = json!(number);
+    output.value(&value)?;
     let path = output.paint(STRONG, plain(conflict.path.as_str()));
-    output.line(format!("{path}, merged {}", moment(conflict.stamp.ms())))?;
+    let named = match number {
+        Some(number) => format!("conflict {number}, id {}", conflict.id),
+        None => format!("id {}", conflict.id),
+    };
+    let named = output.paint(FAINT, named);
+    output.line(format!("{path}, merged {}  {named}", moment(conflict.stamp.ms())))?;
     output.line(clash_in_words(&conflict.clash))?;
     match &conflict.clash {
         Clash::Body(hunk) | Clash::Key { hunk, .. } | Clash::FirstContact(hunk) => {
@@ -139,25 +147,27 @@ fn take(folder: &VaultFolder, context: &Context, which: &str, side: Side) -> Out
     Ok(Exit::Ok)
 }
 
-/// By number in the list, or by the beginning of the id.
-fn find(store: &crucible_store::sync_db::SyncDb, which: &str) -> Outcome<Conflict> {
-    let open = store.open_conflicts(LISTED_MAX)?;
-    let by_number = which.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
-    if let Some(conflict) = by_number.and_then(|at| open.get(at)) {
-        return Ok(conflict.clone());
-    }
-    if let Ok(id) = which.parse::<ConflictId>() {
+/// By number, or by the beginning of the id.
+fn find(store: &SyncDb, which: &str) -> Outcome<Conflict> {
+    let by_number = match which.parse::<u64>() {
+        Ok(number) => store.conflict_of_number(number)?,
+        Err(_) => None,
+    };
+    if let Some(id) = by_number.or_else(|| which.parse::<ConflictId>().ok()) {
         match store.conflict(&id)? {
             Some((conflict, ConflictState::Open)) => return Ok(conflict),
             Some((conflict, ConflictState::Closed)) => {
                 let path = plain(conflict.path.as_str());
-                return Err(Failure::failed(format!(
-                    "this conflict in {path} was settled already"
+                let message = format!("conflict {which}, in {path}, was settled already");
+                return Err(Failure::failed(message).hint(format!(
+                    "`cru show '{path}@{}'` has what was set aside then",
+                    conflict.loser.short(),
                 )));
             }
             None => {}
         }
     }
+    let open = store.open_conflicts(LISTED_MAX)?;
     let starts =
         |conflict: &&Conflict| which.len() >= 4 && conflict.id.to_string().starts_with(which);
     let mut fitting = open.iter().filter(starts);
