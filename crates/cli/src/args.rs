@@ -113,7 +113,7 @@ pub enum Verb {
     /// Looks after a server's data: check, clean up, back up.
     Server(Server),
     /// Looks for trouble and says what to do about it.
-    Doctor,
+    Doctor(Doctor),
     /// Writes a plain copy of the vault, or its whole history as a git repository.
     Export(Export),
     /// Brings a folder of notes, or a git repository with its history, into the vault.
@@ -495,6 +495,15 @@ pub enum ServerVerb {
     },
 }
 
+/// `cru doctor`
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Doctor {
+    /// Puts a damaged database aside, inside .crucible, and begins a new one. No note is touched;
+    /// the next `cru sync` meets the server as a device that joins does, and merges by content.
+    #[arg(long)]
+    pub repair: bool,
+}
+
 /// `cru export`
 #[derive(Debug, Args)]
 pub struct Export {
@@ -526,9 +535,13 @@ pub struct MergeFile {
     pub ours: PathBuf,
     /// The other side (%B).
     pub theirs: PathBuf,
-    /// Writes the result over OURS instead of printing it, as a git merge driver must.
+    /// Writes the result over OURS instead of printing it, as a git merge driver must. Where the
+    /// text of OURS was set aside, the file as it was is kept as OURS.orig, unless git has it.
     #[arg(long, visible_alias = "git")]
     pub write: bool,
+    /// What to call the file in messages (%P of a git merge driver).
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
     /// Whose words stay where both changed the same ones.
     #[arg(long, value_enum, default_value_t = Prefer::Theirs)]
     pub prefer: Prefer,

@@ -60,7 +60,7 @@ pub fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Conflicts(args) => conflicts::run(args.what, context),
         Verb::Auth(args) => auth::run(args.what, context),
         Verb::Server(args) => server::run(&args.what, context),
-        Verb::Doctor => doctor::run(context),
+        Verb::Doctor(args) => doctor::run(args, context),
         Verb::Export(args) => export::run(&args, context),
         Verb::Import(args) => import::run(&args, context),
         Verb::MergeFile(args) => merge_file::run(&args, context),

@@ -11,6 +11,7 @@ mod context;
 mod exit;
 mod home;
 mod join_link;
+mod last_failure;
 mod nesting;
 mod output;
 mod past;

@@ -6,8 +6,11 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use anstyle::{AnsiColor, Style};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -103,13 +106,24 @@ impl Output {
     /// # Errors
     /// When stdout cannot be written.
     pub fn bytes(&self, bytes: &[u8]) -> Outcome<()> {
-        let mut stdout = io::stdout().lock();
-        let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
-        written.map_err(|error| match error.kind() {
+        write_whole(&mut io::stdout().lock(), bytes).map_err(|error| Self::unwritten(&error))
+    }
+
+    /// A piece of the result, as it is, for who hands on bytes as they come.
+    ///
+    /// # Errors
+    /// What the system says; [`Self::unwritten`] makes a failure of it.
+    pub fn piece(&self, bytes: &[u8]) -> io::Result<()> {
+        write_whole(&mut io::stdout().lock(), bytes)
+    }
+
+    /// Why the output could not be written.
+    pub fn unwritten(error: &io::Error) -> Failure {
+        match error.kind() {
             // Whoever read it has seen enough.
             io::ErrorKind::BrokenPipe => Failure::new(Exit::Ok, ""),
             _ => Failure::failed(format!("the output cannot be written: {error}")),
-        })
+        }
     }
 
     /// Something for people to know beside the result; on stderr, silenced by `--quiet`.
@@ -172,6 +186,30 @@ impl Output {
     fn err(&self, text: &str) {
         // With stderr gone there is nobody left to tell.
         let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
+/// Writes all of it, waiting for a reader that is slower than a pipe which does not block: some
+/// programs hand those to the ones they start.
+fn write_whole<W: Write + AsFd>(to: &mut W, mut bytes: &[u8]) -> io::Result<()> {
+    loop {
+        let done = match bytes {
+            [] => to.flush().map(|()| 0),
+            more => to.write(more),
+        };
+        match done {
+            Ok(0) if bytes.is_empty() => return Ok(()),
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                match poll(&mut [PollFd::new(to, PollFlags::OUT)], None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -254,6 +292,20 @@ mod tests {
         for (ms, shown) in [(12, "12 ms"), (59_000, "59 s"), (61_000, "1 min 1 s")] {
             assert_eq!(span(ms), shown);
         }
+    }
+
+    #[test]
+    fn a_slow_reader_of_a_pipe_that_does_not_block_gets_everything() {
+        use std::io::Read;
+        let (mut reader, writer) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        let bytes: Vec<u8> = (0..1_000_000u32).map(|at| (at % 251) as u8).collect();
+        let sent = bytes.clone();
+        let writing = std::thread::spawn(move || write_whole(&mut { writer }, &sent));
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        writing.join().unwrap().unwrap();
+        assert!(read == bytes, "{} of {} bytes came", read.len(), bytes.len());
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::world::Machine;
 
 /// Conflicts told one by one; more are counted.
 const CONFLICTS_TOLD: usize = 5;
+/// Files that came back told one by one; more are counted.
+const BROUGHT_BACK_TOLD: usize = 20;
 
 /// How a round is to be gone about.
 pub fn options(round: Round) -> Options {
@@ -116,6 +118,7 @@ fn add(report: &mut Report, after: Report) {
     report.pushed += after.pushed;
     report.pulled += after.pulled;
     report.merged += after.merged;
+    report.brought_back.extend(after.brought_back);
     report.conflicts.extend(after.conflicts);
     for notice in after.notices {
         if !report.notices.contains(&notice) {
@@ -155,11 +158,9 @@ pub fn tell(context: &Context, done: &Done) -> Outcome {
         event["type"] = json!("conflict");
         output.value(&event)?;
     }
-    for notice in &done.report.notices {
-        output.value(&notice_as_json(notice))?;
-        if !output.json {
-            output.warn(notice_in_words(notice));
-        }
+    tell_notices(context, done.report.notices.iter())?;
+    for path in &done.report.brought_back {
+        output.value(&json!({ "type": "brought_back", "path": path.as_str() }))?;
     }
     output.value(&as_json(done))?;
     tell_in_words(context, done)?;
@@ -182,7 +183,42 @@ pub fn tell(context: &Context, done: &Done) -> Outcome {
 fn tell_in_words(context: &Context, done: &Done) -> Outcome<()> {
     let output = &context.output;
     output.line(summary(context, done))?;
+    let back = &done.report.brought_back;
+    for path in back.iter().take(BROUGHT_BACK_TOLD) {
+        let path = output.paint(STRONG, plain(path.as_str()));
+        output.line(format!("  {path}: brought back"))?;
+    }
+    if back.len() > BROUGHT_BACK_TOLD {
+        output.line(format!("  and {} more", back.len() - BROUGHT_BACK_TOLD))?;
+    }
     tell_conflicts(context, done)
+}
+
+/// What a round has to say besides; for scripts, all that is not synced in one list.
+///
+/// # Errors
+/// When stdout is gone.
+pub fn tell_notices<'n>(
+    context: &Context,
+    notices: impl Iterator<Item = &'n Notice>,
+) -> Outcome<()> {
+    let output = &context.output;
+    let mut skipped = Vec::new();
+    for notice in notices {
+        match notice {
+            Notice::Skipped { path, .. } => {
+                skipped.push(json!({ "path": path, "message": notice_in_words(notice) }));
+            }
+            notice => output.value(&notice_as_json(notice))?,
+        }
+        if !output.json {
+            output.warn(notice_in_words(notice));
+        }
+    }
+    if skipped.is_empty() {
+        return Ok(());
+    }
+    output.value(&json!({ "type": "skipped", "files": skipped }))
 }
 
 /// The conflicts of a round, a line each.
@@ -207,7 +243,7 @@ pub fn tell_conflicts(context: &Context, done: &Done) -> Outcome<()> {
 
 /// One line of what a round did.
 pub fn summary(context: &Context, done: &Done) -> String {
-    let Report { pushed, pulled, merged, conflicts, traffic, .. } = &done.report;
+    let Report { pushed, pulled, merged, conflicts, traffic, brought_back, .. } = &done.report;
     let mut parts = Vec::new();
     if *pushed > 0 {
         parts.push(format!("{pushed} sent"));
@@ -217,6 +253,9 @@ pub fn summary(context: &Context, done: &Done) -> String {
     }
     if *merged > 0 {
         parts.push(format!("{merged} merged"));
+    }
+    if !brought_back.is_empty() {
+        parts.push(format!("{} brought back", brought_back.len()));
     }
     if !conflicts.is_empty() {
         parts.push(count(conflicts.len(), "conflict", "conflicts"));

@@ -180,11 +180,7 @@ impl Running {
 
     /// The address other machines reach it by, as far as this one can tell.
     pub fn url_for_others(&self) -> String {
-        let ip = match self.address.ip() {
-            ip if ip.is_unspecified() => outward_address().unwrap_or(ip),
-            ip => ip,
-        };
-        format!("{}://{}", self.scheme, SocketAddr::new(ip, self.address.port()))
+        format!("{}://{}", self.scheme, address_for_others(self.address).unwrap_or(self.address))
     }
 
     /// Whether it ended by itself.
@@ -315,6 +311,18 @@ fn lock(data: &Path) -> Outcome<File> {
         .and_then(|()| writeln!(file, "{}", std::process::id()));
     noted.during(format!("writing {}", path.display()))?;
     Ok(file)
+}
+
+/// The address other machines reach a listener of this one by, as far as this one can tell;
+/// `None` for a listener that only this machine reaches, or while there is no network.
+pub fn address_for_others(listener: SocketAddr) -> Option<SocketAddr> {
+    match listener.ip() {
+        ip if ip.is_loopback() => None,
+        ip if ip.is_unspecified() => {
+            outward_address().map(|ip| SocketAddr::new(ip, listener.port()))
+        }
+        _ => Some(listener),
+    }
 }
 
 /// This machine's address on the network it reaches others by. Nothing is sent.

@@ -75,6 +75,8 @@ pub struct Invitation {
     pub code: String,
     /// The first millisecond at which it is no longer good.
     pub expires_ms: u64,
+    /// Address and port of the server's listener.
+    pub listens_on: String,
 }
 
 /// What an invitation is to allow.

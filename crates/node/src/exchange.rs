@@ -176,8 +176,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         report.server_root = root;
         report.pushed += request.sent.len() as u64;
         report.pulled += absorbed.pulled;
-        report.brought_back += absorbed.kept;
-        round.undid_losses |= absorbed.kept > 0;
+        round.undid_losses |= !absorbed.kept.is_empty();
+        report.brought_back.extend(absorbed.kept);
         report.merged += u64::from(merged);
         for conflict in absorbed.conflicts {
             if !report.conflicts.iter().any(|known| known.id == conflict.id) {

@@ -1,7 +1,10 @@
 //! What a round did, as values: shells render them, nothing here prints.
 
+use std::collections::BTreeSet;
+
 use crucible_core::conflict::Conflict;
 use crucible_core::id::RootHash;
+use crucible_core::vault_path::VaultPath;
 use crucible_vault::name::Why;
 use crucible_vault::scan::{SkipReason, UnknownReason};
 
@@ -83,7 +86,7 @@ pub struct Report {
     /// Versions that are new here.
     pub pulled: u64,
     /// Notes brought back that were missing or emptied, here or on the other side.
-    pub brought_back: u64,
+    pub brought_back: BTreeSet<VaultPath>,
     /// Merge versions that came out of this round.
     pub merged: u64,
     /// Conflict records that are new here.

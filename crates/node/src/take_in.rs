@@ -215,7 +215,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             }
             _ => true,
         });
-        round.report.brought_back += batch.unsettled.len() as u64;
+        let emptied = batch.files.iter().map(|row| &row.disk_path);
+        round.report.brought_back.extend(batch.files_gone.iter().chain(emptied).cloned());
         self.commit(batch)
     }
 

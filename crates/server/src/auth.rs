@@ -196,6 +196,7 @@ pub async fn invite(
     let body = json!({
         "code": shown,
         "expires_ms": door.expires_ms,
+        "listens_on": server.config().listen.to_string(),
         "rights": rights_shown(&granted),
     });
     Ok((StatusCode::CREATED, Json(body)))

@@ -10,6 +10,7 @@ use crucible_core::hash::ContentHash;
 use crucible_core::id::{NoteId, VersionId};
 use crucible_core::merkle::Difference;
 use crucible_core::timestamp::Hlc;
+use crucible_core::vault_path::VaultPath;
 use crucible_proto::message::{Cursor, Done, Have, PolicyRule, Round};
 
 use crate::guard::Loss;
@@ -190,7 +191,7 @@ pub struct Absorbed {
     /// The replica id is in use by a copy of this folder: a new one has to be drawn.
     pub cloned: bool,
     /// Notes that were deleted or emptied there and live on ([`Losses::Undone`]); to be sent.
-    pub kept: u64,
+    pub kept: Vec<VaultPath>,
 }
 
 /// What becomes of notes that the other side deleted or emptied.
@@ -248,7 +249,7 @@ pub fn absorb<S: ReplicaStore>(
             bring_back(store, &mut staged, Minter::new(&mut meta, now_ms))?
         }
     };
-    let kept = files.len() as u64;
+    let kept = files.iter().map(|row| row.disk_path.clone()).collect();
     unsent.extend(files.iter().map(|row| row.version));
     let repo = staged.finish()?;
     let root = root_after(store, &repo).map_err(EngineError::Repo)?;

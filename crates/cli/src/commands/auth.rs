@@ -105,7 +105,7 @@ fn whoami(url: Option<&str>, context: &Context) -> Outcome {
         "{} on {} ({}), at {}",
         output.paint(STRONG, plain(&email)),
         plain(&device),
-        output.paint(MARK, &me.device[..me.device.len().min(10)]),
+        output.paint(MARK, short(&me.device)),
         http.url(),
     ))?;
     let vaults = me.rights.vaults.map_or("all your vaults".to_owned(), |names| names.join(", "));
@@ -140,23 +140,59 @@ fn devices(url: Option<&str>, context: &Context) -> Outcome {
 
 fn device_line(context: &Context, device: &Device) -> String {
     let output = &context.output;
-    let id = output.paint(MARK, &device.id[..device.id.len().min(10)]);
+    let id = output.paint(MARK, short(&device.id));
     let name = plain(&device.name);
+    let since = format!("since {}", moment(device.created_ms));
     let seen = match (device.revoked_ms, device.seen_ms) {
         (Some(ms), _) => format!("revoked {}", moment(ms)),
         (None, Some(ms)) => format!("last seen {}", moment(ms)),
         (None, None) => "never seen".to_owned(),
     };
     let this = if device.this { output.paint(GOOD, "  this one") } else { String::new() };
-    format!("{id}  {name:<24}  {}{this}", output.paint(FAINT, seen))
+    format!("{id}  {name:<20}  {}{this}", output.paint(FAINT, format!("{since}  {seen}")))
 }
 
 fn revoke(id: &str, url: Option<&str>, context: &Context) -> Outcome {
     let mut http = http(url, context)?;
-    api::revoke(&mut http, id)?;
-    context.output.value(&json!({ "type": "revoked", "id": id }))?;
-    context.output.line(format!("{id} is out: its files stay with it, it gets nothing new"))?;
+    let devices = api::devices(&mut http)?;
+    let device = named(&devices, id)?;
+    api::revoke(&mut http, &device.id)?;
+    let (id, name) = (&device.id, &device.name);
+    context.output.value(&json!({ "type": "revoked", "id": id, "name": name }))?;
+    context.output.line(format!(
+        "{} ({}) is out: its files stay with it, it gets nothing new",
+        plain(name),
+        short(id),
+    ))?;
     Ok(Exit::Ok)
+}
+
+/// The device whose id begins so; of several the only one that is not out yet.
+fn named<'d>(devices: &'d [Device], digits: &str) -> Outcome<&'d Device> {
+    let digits = digits.to_ascii_lowercase();
+    let fitting: Vec<&Device> =
+        devices.iter().filter(|device| device.id.starts_with(&digits)).collect();
+    let live: Vec<&Device> =
+        fitting.iter().copied().filter(|device| device.revoked_ms.is_none()).collect();
+    match (digits.is_empty(), fitting.as_slice(), live.as_slice()) {
+        (false, [only], _) | (false, _, [only]) => Ok(only),
+        (true, ..) | (_, [], _) => {
+            let message = format!("none of your devices has an id that begins with {digits:?}");
+            Err(Failure::failed(message).hint("`cru auth devices` lists them"))
+        }
+        (_, several, _) => {
+            let each =
+                |device: &&Device| format!("{} ({})", short(&device.id), plain(&device.name));
+            let list = several.iter().map(each).collect::<Vec<_>>().join(", ");
+            let message = format!("several of your devices begin with {digits}: {list}");
+            Err(Failure::failed(message).hint("give more of the digits"))
+        }
+    }
+}
+
+/// As much of an id as lists show.
+fn short(id: &str) -> &str {
+    id.get(..10).unwrap_or(id)
 }
 
 /// Speaks to the server that is named, or to this vault's.
@@ -174,4 +210,32 @@ fn server_of(url: &str) -> Outcome<String> {
         Failure::new(Exit::Usage, format!("{url:?} is no address of a server"))
             .hint("it has the form http(s)://host:port")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(id: &str, revoked: bool) -> Device {
+        Device {
+            id: id.to_owned(),
+            name: "laptop".to_owned(),
+            this: false,
+            created_ms: 1,
+            seen_ms: None,
+            revoked_ms: revoked.then_some(2),
+        }
+    }
+
+    #[test]
+    fn any_beginning_that_fits_one_device_names_it() {
+        let devices = [device("abc1", false), device("abd2", true), device("f0", true)];
+        let id = |digits| named(&devices, digits).map(|device| device.id.as_str());
+        assert_eq!((id("abc"), id("ABD"), id("f")), (Ok("abc1"), Ok("abd2"), Ok("f0")));
+        assert_eq!(id("ab"), Ok("abc1"), "the other one is out already");
+        assert!(id("").is_err() && id("0").is_err());
+        let both = [device("abc1", false), device("abd2", false)];
+        let failure = named(&both, "ab").unwrap_err();
+        assert!(failure.message.contains("abc1 (laptop), abd2 (laptop)"), "{failure:?}");
+    }
 }

@@ -1,19 +1,28 @@
 //! `cru doctor`: looks at everything that can be wrong, and says what to do about it.
+//!
+//! Invariant: nothing in the vault is changed without `--repair`, and nothing is deleted with it.
+
+use std::path::PathBuf;
+use std::{fs, io};
 
 use crucible_node::api;
+use crucible_node::config;
 use crucible_node::link::LinkError;
 use crucible_node::replica::{Replica, Settings, scan_on_all_cores};
 use crucible_node::report::Notice;
 use crucible_store::sync_db::SyncDb;
+use crucible_sync::replica::ReplicaStore;
 use crucible_sync::repo::Repo;
 use crucible_vault::lock::{LockError, VaultLock};
 use crucible_vault::real_fs::RealFs;
 use serde_json::json;
 
+use crate::args::Doctor;
+use crate::attach;
 use crate::context::Context;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{During, Exit, Failure, Outcome};
 use crate::output::{BAD, GOOD, WARN, count, span};
-use crate::vault_folder::VaultFolder;
+use crate::vault_folder::{DATABASE, VaultFolder};
 use crate::words::notice_in_words;
 use crate::world::{self, Machine};
 
@@ -35,7 +44,7 @@ struct Examination<'c> {
 }
 
 /// Looks at this device, the vault around, and its server.
-pub fn run(context: &Context) -> Outcome {
+pub fn run(args: Doctor, context: &Context) -> Outcome {
     let mut examination = Examination { context, worst: Grade::Good, exit: Exit::Ok };
     examination.home()?;
     let folder = match VaultFolder::find(&context.start) {
@@ -46,7 +55,7 @@ pub fn run(context: &Context) -> Outcome {
         }
     };
     examination.good("configuration", format!("{} is a vault", folder.root.display()))?;
-    if examination.store(&folder)? {
+    if examination.store(&folder, args)? {
         examination.folder(&folder)?;
         examination.server(&folder)?;
     }
@@ -101,34 +110,57 @@ impl Examination<'_> {
         }
     }
 
-    /// Whether the store can be worked with.
-    fn store(&mut self, folder: &VaultFolder) -> Outcome<bool> {
-        let checked = folder.store().and_then(|store| Ok(store.check()?));
-        let report = match checked {
-            Ok(report) => report,
-            Err(failure) => {
-                let advice = format!(
-                    "the notes are not touched. Move {} and its -wal and -shm aside, then `cru \
-                     join` in this folder builds it anew from the server",
-                    folder.database().display()
-                );
-                let hint = match failure.exit {
-                    Exit::Integrity => advice,
-                    _ => failure.hint.clone(),
-                };
-                self.failed("database", &Failure { hint, ..failure })?;
-                return Ok(false);
+    /// Whether the store is whole, so that it is worth looking further.
+    fn store(&mut self, folder: &VaultFolder, args: Doctor) -> Outcome<bool> {
+        let troubles = match check(folder) {
+            Ok(versions) => {
+                let versions = count(versions, "version", "versions");
+                self.good("database", format!("whole: {versions} read and proven"))?;
+                return Ok(true);
             }
+            Err(troubles) => troubles,
         };
-        for finding in &report.findings {
-            let failure = Failure::new(Exit::Integrity, finding);
-            self.failed("database", &failure)?;
+        let can_be_mended = troubles.iter().all(|trouble| trouble.exit == Exit::Integrity);
+        if can_be_mended && args.repair {
+            for trouble in &troubles {
+                self.say(Grade::Note, "database", &trouble.message, "")?;
+            }
+            return self.repair(folder).map(|()| false);
         }
-        if report.findings.is_empty() {
-            let versions = count(report.versions, "version", "versions");
-            self.good("database", format!("whole: {versions} read and proven"))?;
+        let last = troubles.len().saturating_sub(1);
+        for (at, trouble) in troubles.into_iter().enumerate() {
+            let hint = match (can_be_mended, at == last) {
+                (false, _) => trouble.hint.clone(),
+                (true, false) => String::new(),
+                (true, true) => format!(
+                    "the notes are plain files and are not touched. `cru doctor --repair` puts the \
+                     database aside and begins a new one; {}",
+                    after_repair(folder),
+                ),
+            };
+            self.failed("database", &Failure { hint, ..trouble })?;
         }
-        Ok(true)
+        Ok(false)
+    }
+
+    /// Puts what is damaged aside, and begins a new database.
+    fn repair(&mut self, folder: &VaultFolder) -> Outcome<()> {
+        let unique = crucible_core::hash::hex(&world::random::<16>()?);
+        let fs = RealFs::open(&folder.root, &unique)?;
+        let _lock = VaultLock::acquire(&fs, std::process::id())?;
+        if folder.server().is_none() {
+            let question = "This vault has no server: what `cru log` tells up to now stays in the \
+                            file that is put aside, and begins anew. Go on?";
+            if !self.context.output.confirm(question, self.context.yes)? {
+                return Err(Failure::new(Exit::Refused, "nothing was changed"));
+            }
+        }
+        let aside = put_aside(folder)?;
+        attach::make_database(&folder.root, &folder.config)?;
+        let text = format!("begun anew; the damaged one is in {}", aside.display());
+        let hint = format!("{}; delete what was put aside when all is well", after_repair(folder));
+        self.worst = Grade::Good;
+        self.say(Grade::Good, "database", &text, &hint)
     }
 
     fn folder(&mut self, folder: &VaultFolder) -> Outcome<()> {
@@ -251,4 +283,57 @@ impl Examination<'_> {
 fn replica_of(fs: RealFs, store: SyncDb) -> Replica<RealFs, SyncDb> {
     let replica = Replica::new(fs, store, Settings::default(), scan_on_all_cores);
     replica.expect("no policies, so none is wrong")
+}
+
+/// How many versions a store has that is whole; else all that is wrong with it.
+fn check(folder: &VaultFolder) -> Result<u64, Vec<Failure>> {
+    let checked = folder.store().and_then(|store| {
+        if store.meta()?.vault != folder.config.vault_id {
+            let message = format!("{} belongs to another vault", store.path().display());
+            return Err(Failure::new(Exit::Integrity, message));
+        }
+        Ok(store.check()?)
+    });
+    let report = checked.map_err(|failure| vec![failure])?;
+    if report.findings.is_empty() {
+        return Ok(report.versions);
+    }
+    let failure = |finding| Failure::new(Exit::Integrity, finding);
+    Err(report.findings.iter().map(failure).collect())
+}
+
+fn after_repair(folder: &VaultFolder) -> String {
+    match folder.server() {
+        Some(server) => format!(
+            "the next `cru sync` meets {server} as a device that joins does: what is equal stays \
+             one, what differs is merged, nothing is deleted"
+        ),
+        None => "the next `cru sync` makes a first version of every note".to_owned(),
+    }
+}
+
+/// Moves the database and what belongs to it into a folder of its own; where that is.
+fn put_aside(folder: &VaultFolder) -> Outcome<PathBuf> {
+    let state = folder.root.join(config::FOLDER);
+    let base = format!("damaged-{}", world::now_ms() / 1000);
+    let names = std::iter::once(base.clone()).chain((2..).map(|n| format!("{base}-{n}")));
+    let mut aside = state.clone();
+    for name in names {
+        aside = state.join(name);
+        match fs::create_dir(&aside) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                made.during(format!("making {}", aside.display()))?;
+                break;
+            }
+        }
+    }
+    // The database goes first: a log without its database is never read, one of another is.
+    for name in [DATABASE, "sync.db-wal", "sync.db-shm", "blobs", "rounds"] {
+        match fs::rename(state.join(name), aside.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            moved => moved.during(format!("moving {name} to {}", aside.display()))?,
+        }
+    }
+    Ok(aside)
 }

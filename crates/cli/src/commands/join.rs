@@ -16,6 +16,7 @@ use crate::attach::{self, Proof};
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::join_link::JoinLink;
+use crate::last_failure;
 use crate::nesting;
 use crate::output::STRONG;
 use crate::progress::Bar;
@@ -132,12 +133,14 @@ fn plan(folder: &VaultFolder, context: &Context) -> Outcome<()> {
 
 fn first_round(folder: &VaultFolder, context: &Context) -> Outcome {
     let mut vault = folder.open_for_rounds(context)?;
-    let mut link = folder.link(context)?;
-    let bar = Bar::new(&context.output);
-    let link = link.as_mut().map(|link| link as &mut dyn Link);
-    let done = rounds::make(&mut vault, link, Options::default(), &bar)?;
-    bar.clear();
-    rounds::tell(context, &done)
+    last_failure::noting(&folder.root, || {
+        let mut link = folder.link(context)?;
+        let bar = Bar::new(&context.output);
+        let link = link.as_mut().map(|link| link as &mut dyn Link);
+        let done = rounds::make(&mut vault, link, Options::default(), &bar)?;
+        bar.clear();
+        rounds::tell(context, &done)
+    })
 }
 
 /// A folder that is a vault already may join again, or be given a server; never another vault.

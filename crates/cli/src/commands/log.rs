@@ -46,7 +46,11 @@ fn line(context: &Context, entry: &Entry, named: bool) -> String {
     }
     let who = match (&entry.user, &entry.device) {
         _ if entry.author == "merge" => "merged".to_owned(),
-        (Some((_, user)), Some((_, device))) => format!("{} on {}", plain(user), plain(device)),
+        (Some((_, user)), Some((id, device))) => {
+            // Two machines may have one name.
+            let id = id.get(..8).unwrap_or(id);
+            format!("{} on {} ({id})", plain(user), plain(device))
+        }
         _ => "not sent yet, or known here alone".to_owned(),
     };
     format!("{text}  {}", output.paint(FAINT, who))

@@ -1,9 +1,9 @@
 //! `cru merge-file BASE OURS THEIRS`: the merge of three files, alone or as git's merge driver.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use crucible_core::conflict::Clash;
+use crucible_core::conflict::{Clash, Kept};
 use crucible_core::id::{ReplicaId, VersionId};
 use crucible_core::note_merge::{NoteSide, merge_note};
 use crucible_core::text_merge::{Overlap, Side};
@@ -13,8 +13,9 @@ use serde_json::json;
 
 use crate::args::{MergeFile, Prefer};
 use crate::context::Context;
-use crate::exit::{During, Exit, Outcome};
-use crate::words::clash_as_json;
+use crate::exit::{During, Exit, Failure, Outcome};
+use crate::output::plain;
+use crate::words::{clash_as_json, clash_in_words};
 
 /// Three files merged.
 struct Merged {
@@ -31,9 +32,16 @@ pub fn run(args: &MergeFile, context: &Context) -> Outcome {
     };
     let merged = merge(&read(&args.base)?, &read(&args.ours)?, &read(&args.theirs)?, args.prefer);
     let clean = merged.choices.is_empty();
+    let mut kept = None;
     if args.write {
         let path = context.path(&args.ours);
+        if merged.sets_aside(Side::Ours) && !is_for_git(args) {
+            kept = Some(keep_original(&path)?);
+        }
         fs::write(&path, &merged.bytes).during(format!("writing {}", path.display()))?;
+    }
+    if !clean && !context.output.json {
+        context.output.warn(told(args, &merged, kept.as_deref()));
     }
     if context.output.json {
         let conflicts: Vec<_> = merged
@@ -58,6 +66,86 @@ pub fn run(args: &MergeFile, context: &Context) -> Outcome {
         context.output.bytes(&merged.bytes)?;
     }
     Ok(if clean { Exit::Ok } else { Exit::Attention })
+}
+
+impl Merged {
+    /// Whether text of this side is not in the result.
+    fn sets_aside(&self, side: Side) -> bool {
+        self.choices.iter().any(|(stayed, clash)| *stayed != side && !keeps_both(clash))
+    }
+}
+
+fn keeps_both(clash: &Clash) -> bool {
+    match clash {
+        Clash::Body(hunk) | Clash::Key { hunk, .. } | Clash::FirstContact(hunk) => {
+            hunk.kept == Kept::Both
+        }
+        Clash::EditOverDelete | Clash::Path { .. } | Clash::Content => false,
+    }
+}
+
+/// Git gives its driver files of this name, deletes them afterwards, and has what was in them.
+fn is_for_git(args: &MergeFile) -> bool {
+    let name = args.ours.file_name().map(|name| name.to_string_lossy());
+    args.path.is_some() || name.is_some_and(|name| name.starts_with(".merge_file_"))
+}
+
+/// Keeps OURS as it was beside what is written over it; under which name.
+fn keep_original(ours: &Path) -> Outcome<PathBuf> {
+    let base = format!("{}.orig", ours.display());
+    let names = std::iter::once(base.clone()).chain((2..).map(|number| format!("{base}.{number}")));
+    for name in names {
+        let kept = PathBuf::from(name);
+        match copy_new(ours, &kept) {
+            Ok(()) => return Ok(kept),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).during(format!("keeping {}", kept.display())),
+        }
+    }
+    Err(Failure::failed("there is no free name for the original"))
+}
+
+fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
+    let mut from = fs::File::open(from)?;
+    let mut to = fs::File::create_new(to)?;
+    io::copy(&mut from, &mut to).map(drop)
+}
+
+/// One line: which file, what clashed, and where the text is that was set aside.
+fn told(args: &MergeFile, merged: &Merged, kept: Option<&Path>) -> String {
+    let file = args.path.clone().unwrap_or_else(|| match is_for_git(args) {
+        true => "a file".to_owned(),
+        false => args.ours.display().to_string(),
+    });
+    let what = match merged.choices.as_slice() {
+        [(_, clash)] => clash_in_words(clash),
+        several => format!("both changed the same words in {} places", several.len()),
+    };
+    let stage = |number: u8| {
+        let path = args.path.as_deref().unwrap_or("PATH");
+        format!("`git show ':{number}:{path}'`")
+    };
+    let mut places = Vec::new();
+    if merged.sets_aside(Side::Ours) {
+        places.push(match kept {
+            _ if is_for_git(args) => stage(2),
+            Some(kept) => kept.display().to_string(),
+            None => args.ours.display().to_string(),
+        });
+    }
+    if merged.sets_aside(Side::Theirs) {
+        places.push(match is_for_git(args) {
+            true => stage(3),
+            false => args.theirs.display().to_string(),
+        });
+    }
+    let file = plain(&file);
+    match places.is_empty() {
+        true => format!("{file}: {what}"),
+        false => {
+            format!("{file}: {what}; the whole text set aside: {}", plain(&places.join(", ")))
+        }
+    }
 }
 
 fn merge(base: &[u8], ours: &[u8], theirs: &[u8], prefer: Prefer) -> Merged {

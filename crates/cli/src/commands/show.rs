@@ -1,12 +1,12 @@
 //! `cru show PATH[@VERSION]`: a note as it is or was, byte for byte.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 
 use crate::args::Show;
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
-use crate::output::plain;
+use crate::output::{Output, plain};
 use crate::past::Past;
 use crate::vault_folder::VaultFolder;
 
@@ -29,8 +29,12 @@ pub fn run(args: &Show, context: &Context) -> Outcome {
     };
     let mut past = Past::open(&folder, context)?;
     let entry = past.find(&path, &version)?;
-    let mut stdout = io::stdout().lock();
-    past.bytes_to(&entry, &mut |piece| stdout.write_all(piece))?;
-    stdout.flush().during("writing")?;
-    Ok(Exit::Ok)
+    let mut unwritten = None;
+    let told = past.bytes_to(&entry, &mut |piece| {
+        context.output.piece(piece).inspect_err(|error| unwritten = Some(Output::unwritten(error)))
+    });
+    match unwritten {
+        Some(failure) => Err(failure),
+        None => told.map(|()| Exit::Ok),
+    }
 }

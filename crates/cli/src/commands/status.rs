@@ -4,13 +4,15 @@ use std::fs;
 
 use crucible_node::outlook::Status;
 use crucible_node::replica::{Replica, Settings, scan_on_all_cores};
+use crucible_node::report::Notice;
 use crucible_vault::real_fs::RealFs;
 use serde_json::json;
 
 use super::sync::{step_as_json, step_in_words};
 use crate::context::Context;
 use crate::exit::{Exit, Outcome};
-use crate::output::{FAINT, GOOD, STRONG, WARN, count, moment, plain};
+use crate::last_failure::LastFailure;
+use crate::output::{FAINT, GOOD, Output, STRONG, WARN, count, moment, plain};
 use crate::vault_folder::VaultFolder;
 use crate::words::{notice_as_json, notice_in_words};
 use crate::world::{self, Machine};
@@ -23,7 +25,12 @@ pub fn run(context: &Context) -> Outcome {
     let folder = VaultFolder::find(&context.start)?;
     let status = look(&folder)?;
     let synced_ms = last_round_ms(&folder);
-    let attention = status.conflicts > 0 || status.unsettled > 0;
+    let failure = LastFailure::of(&folder.root);
+    let is_skipped = |notice: &Notice| matches!(notice, Notice::Skipped { .. });
+    let attention = status.conflicts > 0
+        || status.unsettled > 0
+        || status.notices.iter().any(is_skipped)
+        || failure.as_ref().is_some_and(LastFailure::wants_attention);
     if context.output.json {
         let changes: Vec<_> = status.changes.iter().map(step_as_json).collect();
         let notices: Vec<_> = status.notices.iter().map(notice_as_json).collect();
@@ -42,9 +49,10 @@ pub fn run(context: &Context) -> Outcome {
             "conflicts": status.conflicts,
             "notices": notices,
             "last_change_ms": synced_ms,
+            "last_failure": failure,
         }))?;
     } else {
-        tell(context, &folder, &status, synced_ms)?;
+        tell(context, &folder, &status, synced_ms, failure.as_ref())?;
     }
     Ok(if attention { Exit::Attention } else { Exit::Ok })
 }
@@ -75,6 +83,7 @@ fn tell(
     folder: &VaultFolder,
     status: &Status,
     synced_ms: Option<u64>,
+    failure: Option<&LastFailure>,
 ) -> Outcome<()> {
     let output = &context.output;
     let name = output.paint(STRONG, &folder.config.vault);
@@ -86,6 +95,9 @@ fn tell(
     output.line(format!("{name} {place}: {notes} in {}", folder.root.display()))?;
     if let Some(ms) = synced_ms {
         output.line(output.paint(FAINT, format!("last round {}", moment(ms))))?;
+    }
+    if let Some(failure) = failure {
+        tell_failure(output, failure)?;
     }
     for step in status.changes.iter().take(CHANGES_TOLD) {
         output.line(format!("  {}", step_in_words(output, step)))?;
@@ -107,13 +119,28 @@ fn tell(
         output.line(output.paint(WARN, format!("{conflicts} to look at: `cru conflicts`")))?;
     }
     let in_step = status.root == status.common_root || folder.server().is_none();
+    let refused = failure.is_some_and(LastFailure::was_refused);
     if status.changes.is_empty() && status.unsent == 0 && status.unsettled == 0 && in_step {
         output.line(output.paint(GOOD, "nothing has changed here since the last round"))?;
-    } else if !status.changes.is_empty() {
+    } else if !status.changes.is_empty() && !refused {
         output.note("`cru sync` sends what is marked ->");
     }
     for notice in &status.notices {
         output.warn(plain(&notice_in_words(notice)));
     }
     Ok(())
+}
+
+fn tell_failure(output: &Output, failure: &LastFailure) -> Outcome<()> {
+    let end = match failure.was_refused() {
+        true => "was refused",
+        false => "did not come to its end",
+    };
+    let when = moment(failure.at_ms);
+    let text = format!("the last round ({when}) {end}: {}", plain(&failure.message));
+    output.line(output.paint(WARN, text))?;
+    match failure.hint.as_str() {
+        "" => Ok(()),
+        hint => output.line(format!("  {hint}")),
+    }
 }

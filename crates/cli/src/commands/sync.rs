@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::args::Round;
 use crate::context::Context;
 use crate::exit::{Exit, Outcome};
+use crate::last_failure;
 use crate::output::{BAD, GOOD, MARK, Output, WARN, plain};
 use crate::progress::Bar;
 use crate::rounds;
@@ -27,20 +28,22 @@ pub fn both(before: Round, after: Round) -> Round {
 pub fn run(round: Round, context: &Context) -> Outcome {
     let folder = VaultFolder::find(&context.start)?;
     let mut vault = folder.open_for_rounds(context)?;
-    let mut link = folder.link(context)?;
     if round.dry_run {
+        let mut link = folder.link(context)?;
         let link = link.as_mut().map(|link| link as &mut dyn Link);
         let plan = vault.replica.plan(link, &mut Machine)?;
         return tell(&plan, &context.output);
     }
-    let bar = Bar::new(&context.output);
-    let options = rounds::options(round);
-    let there = link.as_mut().map(|link| link as &mut dyn Link);
-    let mut done = rounds::make(&mut vault, there, options, &bar)?;
-    let there = link.as_mut().map(|link| link as &mut dyn Link);
-    rounds::keep_copies(&mut vault, &folder, context, there, &mut done, &bar)?;
-    bar.clear();
-    rounds::tell(context, &done)
+    last_failure::noting(&folder.root, || {
+        let mut link = folder.link(context)?;
+        let bar = Bar::new(&context.output);
+        let there = link.as_mut().map(|link| link as &mut dyn Link);
+        let mut done = rounds::make(&mut vault, there, rounds::options(round), &bar)?;
+        let there = link.as_mut().map(|link| link as &mut dyn Link);
+        rounds::keep_copies(&mut vault, &folder, context, there, &mut done, &bar)?;
+        bar.clear();
+        rounds::tell(context, &done)
+    })
 }
 
 /// Tells a plan, step by step.

@@ -12,17 +12,19 @@ use crucible_node::api::Events;
 use crucible_node::http_link::HttpLink;
 use crucible_node::link::Link;
 use crucible_node::replica::Options;
+use crucible_node::report::Notice;
 use crucible_vault::watch::{Debounce, Hint, Watch as FolderWatch};
 use serde_json::json;
 
 use crate::args::Watch;
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
+use crate::last_failure;
 use crate::output::{FAINT, moment};
 use crate::progress::Bar;
 use crate::rounds::{self, Done};
 use crate::signals::Stop;
-use crate::vault_folder::VaultFolder;
+use crate::vault_folder::{OpenVault, VaultFolder};
 use crate::world;
 
 /// The first pause after a round that failed, and the longest, in milliseconds.
@@ -64,6 +66,8 @@ pub struct Keeper<'c> {
     last_failure: Option<String>,
     known: Option<RootHash>,
     told_any: bool,
+    /// What the last round had to say; said again only when it was gone in between.
+    told: Vec<Notice>,
     _watch: FolderWatch,
 }
 
@@ -123,6 +127,7 @@ impl<'c> Keeper<'c> {
             last_failure: None,
             known: None,
             told_any: false,
+            told: Vec::new(),
             _watch: folder_watch,
         })
     }
@@ -212,21 +217,8 @@ impl<'c> Keeper<'c> {
             None => VaultFolder::find(&self.root)?,
         };
         let mut vault = folder.open_for_rounds(self.context)?;
-        if self.link.is_none() {
-            self.link = folder.link(self.context)?;
-        }
-        let bar = Bar::new(&self.context.output);
-        let before = self.link.as_ref().map(|link| link.traffic()).unwrap_or_default();
-        let link = self.link.as_mut().map(|link| link as &mut dyn Link);
-        let mut done = rounds::make(&mut vault, link, Options::default(), &bar)?;
-        let link = self.link.as_mut().map(|link| link as &mut dyn Link);
-        rounds::keep_copies(&mut vault, &folder, self.context, link, &mut done, &bar)?;
+        let done = last_failure::noting(&folder.root, || self.round_in(&folder, &mut vault))?;
         drop(vault);
-        bar.clear();
-        let traffic = &mut done.report.traffic;
-        traffic.requests -= before.requests.min(traffic.requests);
-        traffic.bytes_up -= before.bytes_up.min(traffic.bytes_up);
-        traffic.bytes_down -= before.bytes_down.min(traffic.bytes_down);
         self.known = done.report.root;
         if self.last_failure.take().is_some() {
             self.context.output.note("back in step");
@@ -236,8 +228,29 @@ impl<'c> Keeper<'c> {
         Ok(done)
     }
 
+    fn round_in(&mut self, folder: &VaultFolder, vault: &mut OpenVault) -> Outcome<Done> {
+        if self.link.is_none() {
+            self.link = folder.link(self.context)?;
+        }
+        let bar = Bar::new(&self.context.output);
+        let before = self.link.as_ref().map(|link| link.traffic()).unwrap_or_default();
+        let link = self.link.as_mut().map(|link| link as &mut dyn Link);
+        let mut done = rounds::make(vault, link, Options::default(), &bar)?;
+        let link = self.link.as_mut().map(|link| link as &mut dyn Link);
+        rounds::keep_copies(vault, folder, self.context, link, &mut done, &bar)?;
+        bar.clear();
+        let traffic = &mut done.report.traffic;
+        traffic.requests -= before.requests.min(traffic.requests);
+        traffic.bytes_up -= before.bytes_up.min(traffic.bytes_up);
+        traffic.bytes_down -= before.bytes_down.min(traffic.bytes_down);
+        Ok(done)
+    }
+
     fn tell(&mut self, done: &Done) -> Outcome<()> {
         let report = &done.report;
+        let new = report.notices.iter().filter(|notice| !self.told.contains(notice));
+        rounds::tell_notices(self.context, new)?;
+        self.told = report.notices.clone();
         let did = report.pushed + report.pulled + report.merged > 0 || !report.conflicts.is_empty();
         if !did && self.told_any {
             return Ok(());

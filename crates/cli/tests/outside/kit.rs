@@ -10,7 +10,7 @@ mod server;
 mod wire;
 mod world;
 
-pub use device::{Device, assert_same, settle};
+pub use device::{Device, Tree, assert_same, settle};
 pub use ran::{Ran, alone, cru, cru_binary, finish, run};
 pub use server::Server;
 pub use wire::Cut;

@@ -11,6 +11,7 @@ mod kit;
 
 mod bytes;
 mod cables;
+mod conflicts;
 mod contract;
 mod copies;
 mod crash;
@@ -28,6 +29,8 @@ mod merging;
 mod names;
 mod nesting;
 mod pairing;
+mod repair;
+mod status;
 mod tls;
 mod tokens;
 mod watching;

@@ -91,3 +91,99 @@ fn git_uses_it_as_a_merge_driver() {
     let status = git(here, &["status", "--porcelain"]).ok();
     assert!(status.text().contains("UU note.md"), "git was not told\n{}", status.told());
 }
+
+#[test]
+fn a_merge_that_had_to_choose_says_where_the_other_text_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let sides = [("base", "Friday"), ("ours.md", "Saturday"), ("theirs.md", "Sunday")];
+    let fill = || {
+        for (name, day) in sides {
+            fs::write(path(name), format!("We meet on {day}.\n")).unwrap();
+        }
+    };
+    let merge = |more: &[&str]| {
+        let mut command = cru(folder.path());
+        command.arg("merge-file").args(sides.map(|(name, _)| path(name))).args(more);
+        run(&mut command).code(3)
+    };
+    fill();
+    let printed = merge(&[]).says("“Saturday” was set aside");
+    assert_eq!(printed.err.lines().count(), 1, "{}", printed.told());
+    assert!(printed.err.contains("set aside: ") && printed.err.contains("ours.md"));
+    let other = merge(&["--prefer", "ours"]).says("“Sunday” was set aside");
+    assert!(other.err.trim_end().ends_with("theirs.md"), "{}", other.told());
+    for orig in ["ours.md.orig", "ours.md.orig.2"] {
+        fill();
+        let written = merge(&["--write"]);
+        assert!(written.err.trim_end().ends_with(orig), "{}", written.told());
+        assert_eq!(fs::read_to_string(path(orig)).unwrap(), "We meet on Saturday.\n");
+        assert_eq!(fs::read_to_string(path("ours.md")).unwrap(), "We meet on Sunday.\n");
+    }
+    fill();
+    let both = merge(&["--write", "--prefer", "both"]).says("both stayed");
+    assert!(!both.err.contains("set aside:"), "{}", both.told());
+    assert!(!path("ours.md.orig.3").exists(), "nothing was set aside");
+}
+
+#[test]
+fn git_is_told_where_the_other_text_is_and_it_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    git(here, &["init", "-q", "-b", "main"]).ok();
+    for (name, prefer) in [("cru", "theirs"), ("cru-ours", "ours")] {
+        let driver =
+            format!("'{}' merge-file --write --prefer {prefer} --path %P %O %A %B", cru_binary());
+        git(here, &["config", &format!("merge.{name}.driver"), &driver]).ok();
+    }
+    let attributes = "*.md merge=cru\nother/*.md merge=cru-ours\n";
+    fs::write(here.join(".gitattributes"), attributes).unwrap();
+    fs::create_dir_all(here.join("other")).unwrap();
+    let names = ["my note.md", "other/b.md"];
+    let commit = |day: &str| {
+        for name in names {
+            fs::write(here.join(name), format!("We meet on {day}.\n")).unwrap();
+        }
+        git(here, &["add", "-A"]).ok();
+        git(here, &["commit", "-q", "-m", day]).ok();
+    };
+    commit("Friday");
+    git(here, &["checkout", "-q", "-b", "side"]).ok();
+    commit("Sunday");
+    git(here, &["checkout", "-q", "main"]).ok();
+    commit("Saturday");
+    let told = git(here, &["merge", "--no-edit", "side"]).code(1);
+    for (name, stage, lost) in [(names[0], 2, "Saturday"), (names[1], 3, "Sunday")] {
+        let line = told.err.lines().find(|line| line.contains(&format!("note: {name}: ")));
+        let line = line.unwrap_or_else(|| panic!("no line about {name}\n{}", told.told()));
+        assert!(line.contains(&format!("“{lost}” was set aside")), "{line}");
+        let what = format!(":{stage}:{name}");
+        assert!(line.contains(&format!("`git show '{what}'`")), "{line}");
+        assert_eq!(git(here, &["show", &what]).ok().text(), format!("We meet on {lost}.\n"));
+    }
+    let status = git(here, &["status", "--porcelain"]).ok();
+    assert!(!status.text().contains("??"), "something is left behind\n{}", status.told());
+}
+
+#[test]
+fn a_large_merge_goes_through_a_pipe_that_does_not_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = "The quick brown fox jumps over the lazy dog.\n";
+    let base = line.repeat(450_000);
+    let ours = format!("At the top.\n{base}");
+    let theirs = format!("{base}At the bottom.\n");
+    let mut command = cru(folder.path());
+    command.arg("merge-file");
+    for (name, text) in [("base", &base), ("ours", &ours), ("theirs", &theirs)] {
+        fs::write(folder.path().join(name), text).unwrap();
+        command.arg(folder.path().join(name));
+    }
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    let mut child = command.stdout(writer).spawn().unwrap();
+    drop(command);
+    let mut merged = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut merged).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(merged == format!("At the top.\n{base}At the bottom.\n"), "{} bytes", merged.len());
+}
