@@ -389,6 +389,6 @@ fn link_cost(bytes: u64) -> u64 {
 }
 
 /// A large note may always rest on one other large text.
-fn cost_max(bytes: u64) -> u64 {
+pub(crate) fn cost_max(bytes: u64) -> u64 {
     COST_MAX_KIB.max(3 * kib(bytes))
 }

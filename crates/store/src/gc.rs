@@ -45,14 +45,15 @@ pub struct Swept {
 pub const BLOB_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 
 impl ServerVault {
-    /// Throws away what nothing refers to, compresses packs anew that are still as they
-    /// travelled, and writes the database anew without gaps. Needs as much room again as the
+    /// Throws away what nothing refers to, gathers texts that came one at a time into packs,
+    /// compresses packs anew that are still as they travelled, and writes the database anew without gaps. Needs as much room again as the
     /// database has, and keeps other writers waiting meanwhile.
     ///
     /// # Errors
     /// [`StoreError`]; the database then holds what it held, and some blobs may be gone already.
     pub fn gc(&mut self, now_ms: u64) -> Result<Swept, StoreError> {
         let swept = self.db.gc(now_ms)?;
+        self.db.gather()?;
         while self.db.write(tighten_one)? {}
         self.db.read(|conn, _| {
             conn.execute_batch("VACUUM")?;

@@ -18,6 +18,7 @@ pub mod check;
 mod contents;
 pub mod error;
 mod file_blobs;
+mod gather;
 pub mod gc;
 mod history;
 mod interned;

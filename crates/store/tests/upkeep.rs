@@ -226,6 +226,50 @@ fn gc_takes_leftovers_and_leaves_what_versions_name() {
 }
 
 #[test]
+fn gc_gathers_texts_that_came_alone_and_keeps_every_byte_of_their_histories() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut vault = server(folder.path());
+    let notes: Vec<String> = (0..60).map(|n| format!("note {n}.md")).collect();
+    let text_of = |note: usize, n: usize| format!("# Note {note}\n\n{}", text(n));
+    // One with a chain so long that it may not cost a pack more to read.
+    let edits = |note: usize| if note == 0 { 63 } else { 3 };
+    let mut counter = 0;
+    for (at, name) in notes.iter().enumerate() {
+        for n in 0..edits(at) {
+            counter += 1;
+            let batch = edit(&vault, name, counter, &text_of(at, n));
+            vault.commit_from(&batch, &origin()).unwrap();
+        }
+    }
+    let database = ServerVaults::new(folder.path()).folder(&VAULT).join("vault.db");
+    let conn = Connection::open(&database).unwrap();
+    let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    const ALONE: &str = "SELECT count(*) FROM contents WHERE frame IS NOT NULL AND base IS NULL";
+    const SIZE: &str = "SELECT (SELECT coalesce(sum(length(frame)), 0) FROM contents)
+                             + (SELECT coalesce(sum(length(frame)), 0) FROM packs)";
+    let before = count(SIZE);
+    assert_eq!(count(ALONE), 60);
+    vault.gc(0).unwrap();
+    assert_eq!(count(ALONE), 1, "the one with the long chain");
+    assert!(count(SIZE) * 2 < before, "{} of {before}", count(SIZE));
+    assert_eq!(vault.check().unwrap().findings, vec![]);
+    for (at, _) in notes.iter().enumerate() {
+        for n in 0..edits(at) {
+            let text = text_of(at, n);
+            let read = vault.content(&ContentHash::of_text(&text)).unwrap().unwrap();
+            assert_eq!(&*read, text.as_bytes());
+        }
+    }
+    // Edits go on over what was gathered.
+    let batch = edit(&vault, &notes[7], counter + 1, &text_of(7, 3));
+    vault.commit_from(&batch, &origin()).unwrap();
+    let packs = count("SELECT count(*) FROM packs");
+    vault.gc(0).unwrap();
+    assert_eq!(count("SELECT count(*) FROM packs"), packs, "what is gathered stays");
+    assert_eq!(vault.check().unwrap().findings, vec![]);
+}
+
+#[test]
 fn a_backup_is_one_moment_of_a_store_in_use() {
     let folder = tempfile::tempdir().unwrap();
     let mut vault = server(&folder.path().join("vaults"));

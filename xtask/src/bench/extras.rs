@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::edits::edit;
 use super::measure::{Spent, spent, spent_any};
-use super::ours::{Ours, kept_bytes};
+use super::ours::{Ours, collected_bytes, kept_bytes};
 use super::peers::{run, settle};
 use super::sets::{Dice, sentence};
 use super::tool::{Cost, Scene};
@@ -25,6 +25,8 @@ pub struct History {
     pub plain: u64,
     /// The server's folder after the sequence, less what it was with no note in it.
     pub ours: u64,
+    /// The same after `cru server gc`.
+    pub ours_gc: u64,
     /// git's pack after `git gc`, without the index.
     pub git: u64,
     /// git's pack after `git gc --aggressive`.
@@ -62,10 +64,12 @@ pub fn history(cru: &Path, scene: &Scene, sequence: &Path) -> Result<History> {
     run(git(&repository, &scene.scratch).args(["gc", "-q"]))?;
     let packed = pack_bytes(&repository)?;
     run(git(&repository, &scene.scratch).args(["gc", "-q", "--aggressive"]))?;
+    let (as_written, collected) = (kept_bytes(&mut ours)?, collected_bytes(&mut ours)?);
     Ok(History {
         steps: steps.len(),
         plain,
-        ours: kept_bytes(&mut ours)?.saturating_sub(empty),
+        ours: as_written.saturating_sub(empty),
+        ours_gc: collected.saturating_sub(empty),
         git: packed,
         git_aggressive: pack_bytes(&repository)?,
     })
@@ -149,6 +153,14 @@ pub struct MergeTime {
     pub bytes: u64,
     /// What it cost.
     pub spent: Spent,
+}
+
+impl MergeTime {
+    /// MB of the base for each second of processor time: one thread works, and other work on the
+    /// machine does not count.
+    pub fn speed(&self) -> f64 {
+        self.bytes as f64 / self.spent.cpu_us.max(1) as f64
+    }
 }
 
 /// Times `cru merge-file` on large notes.

@@ -220,6 +220,16 @@ fn copy_all(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The size of what a server keeps after `cru server gc`.
+pub fn collected_bytes(ours: &mut Ours) -> Result<u64> {
+    ours.stop()?;
+    let data = ours.data();
+    let done = Command::new(&ours.cru).args(["server", "gc", "--data"]).arg(&data).output()?;
+    ensure!(done.status.success(), "cru server gc: {}", String::from_utf8_lossy(&done.stderr));
+    ours.start_again()?;
+    kept_bytes(ours)
+}
+
 /// The size of what a server keeps, its databases closed.
 pub fn kept_bytes(ours: &mut Ours) -> Result<u64> {
     ours.stop()?;

@@ -179,14 +179,19 @@ fn scans(text: &mut String, scans: &[(String, Scan)]) {
 }
 
 fn history_size(text: &mut String, history: &History) {
-    let History { steps, plain, ours, git, git_aggressive } = *history;
+    let History { steps, plain, ours, ours_gc, git, git_aggressive } = *history;
     let _ = write!(
         text,
         "\n## The size of history\n\nThe same {steps} states of real notes, one after another, \
          kept by a `cru` server (all its files, less\nthose of an empty one) and by git (its pack \
          alone).\n\n| kept by | bytes | of the plain texts |\n|---|---:|---:|\n",
     );
-    let kept = [("cru", ours), ("git gc", git), ("git gc --aggressive", git_aggressive)];
+    let kept = [
+        ("cru, as it arrived", ours),
+        ("cru server gc", ours_gc),
+        ("git gc", git),
+        ("git gc --aggressive", git_aggressive),
+    ];
     for (name, size) in kept {
         let share = 100.0 * size as f64 / plain.max(1) as f64;
         let _ = writeln!(text, "| {name} | {} | {share:.2} % |", bytes(size));
@@ -198,13 +203,14 @@ fn merge_times(text: &mut String, merges: &[MergeTime]) {
     if merges.is_empty() {
         return;
     }
-    text.push_str("\n## Large merges\n\n`cru merge-file`, the process included.\n\n");
-    text.push_str("| merge | time | MB/s | peak |\n|---|---:|---:|---:|\n");
-    for MergeTime { what, bytes: size, spent } in merges {
-        let wall = Duration::from_micros(spent.wall_us);
-        let speed = *size as f64 / 1e6 / wall.as_secs_f64().max(1e-6);
-        let peak = bytes(spent.peak_kib * 1024);
-        let _ = writeln!(text, "| {what} | {} | {speed:.1} | {peak} |", seconds(wall));
+    text.push_str("\n## Large merges\n\n`cru merge-file`, the process included; MB/s of CPU.\n\n");
+    text.push_str("| merge | time | CPU | MB/s | peak |\n|---|---:|---:|---:|---:|\n");
+    for merge @ MergeTime { what, spent, .. } in merges {
+        let (wall, cpu) =
+            (Duration::from_micros(spent.wall_us), Duration::from_micros(spent.cpu_us));
+        let (speed, peak) = (merge.speed(), bytes(spent.peak_kib * 1024));
+        let (wall, cpu) = (seconds(wall), seconds(cpu));
+        let _ = writeln!(text, "| {what} | {wall} | {cpu} | {speed:.1} | {peak} |");
     }
 }
 
@@ -219,14 +225,17 @@ fn shortfalls(text: &mut String, findings: &Findings) {
             short.push(format!("{set}, nothing shared: {requests} requests, aim 3"));
         }
     }
-    if let Some(history) = findings.history.filter(|history| history.ours > history.git) {
-        let (ours, git) = (bytes(history.ours), bytes(history.git));
-        short.push(format!("history: {ours}, aim git's {git}"));
+    if let Some(History { ours, ours_gc, git, .. }) = findings.history {
+        for (when, size) in [("as it arrived", ours), ("after `cru server gc`", ours_gc)] {
+            if size > git {
+                let (size, git) = (bytes(size), bytes(git));
+                short.push(format!("history {when}: {size}, aim git's {git}"));
+            }
+        }
     }
     let merge_aims = [20.0, 1.0, 1.0];
     for (merge, aim) in findings.merges.iter().zip(merge_aims) {
-        let wall = merge.spent.wall_us as f64 / 1e6;
-        let speed = merge.bytes as f64 / 1e6 / wall.max(1e-6);
+        let speed = merge.speed();
         if speed < aim {
             short.push(format!("{}: {speed:.1} MB/s, aim {aim}", merge.what));
         }
