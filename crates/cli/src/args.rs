@@ -84,11 +84,12 @@ pub enum Verb {
     Join(Join),
     /// Prints a join line for one more device; good once, for ten minutes.
     Invite(Invite),
-    /// Makes a folder a vault that has no other side yet.
+    /// Makes a folder a vault that has no server yet.
     Init(Init),
-    /// Brings the folder and its other side into step.
+    /// Brings the folder and its server into step; without a server, records versions here.
     Sync(Sync),
-    /// Tells what is changed here, what waits, what is not synced and why, and open conflicts.
+    /// Tells what has changed here, what waits, what is not synced and why, what ended the last
+    /// round, and whether there are conflicts to look at.
     Status,
     /// Lists versions, newest first: of one note through all its names, or of the whole vault.
     Log(Log),
@@ -139,7 +140,8 @@ pub struct Demo {
 pub struct Up {
     /// The folder; made if it is not there.
     pub folder: Option<PathBuf>,
-    /// Where to listen. 0.0.0.0:4200 lets other machines in.
+    /// Where to listen. Otherwise where other machines reach it too: 0.0.0.0, with port 4200, or
+    /// the one it had the last time. 127.0.0.1:4200 keeps it on this machine.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
     /// Where the server keeps its data.
@@ -194,7 +196,8 @@ pub enum LogFormat {
 pub struct Join {
     /// http(s)://host:port/VAULT#CODE, or without #CODE when there is a token.
     pub link: String,
-    /// The folder; made if it is not there. Otherwise the copy of VAULT around, or else ./VAULT.
+    /// The folder; made if it is not there. Without it: the copy of VAULT that one stands in, or
+    /// else ./VAULT.
     pub folder: Option<PathBuf>,
     /// Reads a token from standard input.
     #[arg(long)]
@@ -302,12 +305,12 @@ pub struct Config {
 /// `cru sync config …`
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
-    /// The server has moved to another address.
+    /// Says that the server has another address now.
     Server {
         /// http(s)://host:port
         url: String,
     },
-    /// What to do when both sides changed the same words below some paths.
+    /// Says what happens below some paths when both sides change the same words.
     Policy {
         /// Over the paths of the vault, such as "Daily/**" or "**/*.png".
         glob: String,
@@ -350,9 +353,9 @@ pub struct Show {
 /// `cru diff`
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// PATH compares the last version with the file; PATH@VERSION begins elsewhere.
+    /// PATH: what has changed in the file since its last version. PATH@VERSION: since that one.
     pub from: String,
-    /// @VERSION to compare with, instead of the file.
+    /// @VERSION: up to that version, instead of the file.
     pub to: Option<String>,
 }
 
@@ -540,8 +543,8 @@ pub struct MergeFile {
     #[arg(long, visible_alias = "git")]
     pub write: bool,
     /// What to call the file in messages (%P of a git merge driver).
-    #[arg(long, value_name = "PATH")]
-    pub path: Option<String>,
+    #[arg(short = 'L', long, value_name = "PATH")]
+    pub label: Option<String>,
     /// Whose words stay where both changed the same ones.
     #[arg(long, value_enum, default_value_t = Prefer::Theirs)]
     pub prefer: Prefer,

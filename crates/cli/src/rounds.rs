@@ -169,9 +169,8 @@ pub fn tell(context: &Context, done: &Done) -> Outcome {
         _ => None,
     });
     if let Some(unsent) = waiting {
-        let changes = count(unsent as u64, "change", "changes");
-        let message =
-            format!("this device may read this vault, not change it: {changes} stay here");
+        let changes = count(unsent as u64, "change stays", "changes stay");
+        let message = format!("this device may read this vault, not change it: {changes} here");
         return Err(Failure::new(Exit::NotAllowed, message)
             .hint("ask for an invitation that allows writing, and run it in this folder"));
     }

@@ -129,8 +129,8 @@ pub fn notice_in_words(notice: &Notice) -> String {
             format!("{} could not be written: {reason}; it comes with a later round", plain(path))
         }
         Notice::ReadOnly { unsent } => format!(
-            "this device may read only: {unsent} {} here stay here",
-            if *unsent == 1 { "change" } else { "changes" },
+            "this device may read only: {unsent} {} here",
+            if *unsent == 1 { "change stays" } else { "changes stay" },
         ),
         Notice::Unclaimed { at } => format!(
             "{} holds bytes that belong to nothing known; look at them, then delete them",

@@ -10,7 +10,7 @@ use crucible_sync::ask::{self, Asking, Losses};
 use crucible_sync::replica::ReplicaStore;
 use crucible_sync::staged::EngineError;
 use crucible_sync::unpack::UnpackError;
-use crucible_vault::fs::FileSystem;
+use crucible_vault::fs::{FileSystem, STATE_DIR};
 
 use crate::error::SyncError;
 use crate::link::{Link, LinkError};
@@ -84,6 +84,8 @@ pub struct Status {
     pub common_root: Option<RootHash>,
     /// What a person should hear of.
     pub notices: Vec<Notice>,
+    /// Folders of git repositories and of other vaults inside this one, which are never synced.
+    pub left_out: Vec<String>,
 }
 
 /// Most conflicts that are counted one by one.
@@ -97,7 +99,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     pub fn status(&mut self, world: &mut dyn World) -> Fallible<Status, S> {
         let mut ignored = |_: Progress| {};
         let mut round = Round::new(world, Options::default(), &mut ignored);
-        let changes = self.local_changes(&mut round)?;
+        let (changes, left_out) = self.local_changes(&mut round)?;
         let store = &self.store;
         Ok(Status {
             changes: changes.into_values().collect(),
@@ -109,6 +111,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             root: store.root().map_err(EngineError::Repo)?,
             common_root: self.meta()?.common_root,
             notices: round.report.notices,
+            left_out,
         })
     }
 
@@ -123,7 +126,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     ) -> Fallible<Plan, S> {
         let mut ignored = |_: Progress| {};
         let mut round = Round::new(world, Options::default(), &mut ignored);
-        let mut outgoing = self.local_changes(&mut round)?;
+        let (mut outgoing, _) = self.local_changes(&mut round)?;
         for id in self.store.unsent().map_err(EngineError::Repo)? {
             let version = self.known_version(&id)?;
             if !version.is_merge() && !outgoing.contains_key(&version.note) {
@@ -150,7 +153,11 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         Ok(plan)
     }
 
-    fn local_changes(&mut self, round: &mut Round<'_>) -> Fallible<BTreeMap<NoteId, Step>, S> {
+    /// What has changed in the folder, and the [`Status::left_out`] of it.
+    fn local_changes(
+        &mut self,
+        round: &mut Round<'_>,
+    ) -> Fallible<(BTreeMap<NoteId, Step>, Vec<String>), S> {
         let rows = self.rows()?;
         let scan = self.look_through(&rows)?;
         crate::take_in::tell(&scan, round);
@@ -171,7 +178,12 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             };
             steps.insert(note, Step { side: Side::There, path, operation });
         }
-        Ok(steps)
+        let is_state = |path: &&String| {
+            let name = path.rsplit_once('/').map(|(_, name)| name);
+            matches!(name, Some(".git" | STATE_DIR))
+        };
+        let left_out = scan.ignored.iter().filter(is_state).cloned().collect();
+        Ok((steps, left_out))
     }
 
     /// What is new on the other side; whether there is more than a page of it.

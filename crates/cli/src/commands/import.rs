@@ -261,7 +261,7 @@ fn tell(tally: &Tally, context: &Context) -> Outcome {
     };
     let same = match tally.same {
         0 => String::new(),
-        same => format!(", {same} were there already"),
+        same => format!(", {} there already", count(same, "was", "were")),
     };
     output.line(format!("{files}{commits} imported{same}"))?;
     output.note("`cru sync` sends them");

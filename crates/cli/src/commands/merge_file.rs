@@ -87,7 +87,7 @@ fn keeps_both(clash: &Clash) -> bool {
 /// Git gives its driver files of this name, deletes them afterwards, and has what was in them.
 fn is_for_git(args: &MergeFile) -> bool {
     let name = args.ours.file_name().map(|name| name.to_string_lossy());
-    args.path.is_some() || name.is_some_and(|name| name.starts_with(".merge_file_"))
+    args.label.is_some() || name.is_some_and(|name| name.starts_with(".merge_file_"))
 }
 
 /// Keeps OURS as it was beside what is written over it; under which name.
@@ -113,7 +113,7 @@ fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
 
 /// One line: which file, what clashed, and where the text is that was set aside.
 fn told(args: &MergeFile, merged: &Merged, kept: Option<&Path>) -> String {
-    let file = args.path.clone().unwrap_or_else(|| match is_for_git(args) {
+    let file = args.label.clone().unwrap_or_else(|| match is_for_git(args) {
         true => "a file".to_owned(),
         false => args.ours.display().to_string(),
     });
@@ -122,7 +122,7 @@ fn told(args: &MergeFile, merged: &Merged, kept: Option<&Path>) -> String {
         several => format!("both changed the same words in {} places", several.len()),
     };
     let stage = |number: u8| {
-        let path = args.path.as_deref().unwrap_or("PATH");
+        let path = args.label.as_deref().unwrap_or("PATH");
         format!("`git show ':{number}:{path}'`")
     };
     let mut places = Vec::new();

@@ -48,6 +48,7 @@ pub fn run(context: &Context) -> Outcome {
             "unsettled": status.unsettled,
             "conflicts": status.conflicts,
             "notices": notices,
+            "left_out": status.left_out,
             "last_change_ms": synced_ms,
             "last_failure": failure,
         }))?;
@@ -127,6 +128,16 @@ fn tell(
     }
     for notice in &status.notices {
         output.warn(plain(&notice_in_words(notice)));
+    }
+    if let [first, more @ ..] = status.left_out.as_slice() {
+        let more = match more.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        output.note(format!(
+            "left out, as everything in a .git or .crucible is: {}{more}",
+            plain(first)
+        ));
     }
     Ok(())
 }

@@ -62,7 +62,12 @@ pub fn run(args: &Up, context: &Context) -> Outcome {
     output.value(&json!({ "type": "up", "url": others_url, "link": link.to_string() }))?;
     output.line(format!("next device: {}", output.paint(MARK, format!("cru join {link}"))))?;
     output.note("good once, for ten minutes; `cru invite` in this folder prints another");
-    if !running.address.ip().is_loopback() {
+    if running.address.ip().is_loopback() {
+        output.note(
+            "it listens on this machine alone, so the line works here alone; without --listen \
+             other machines get in too",
+        );
+    } else {
         output.note(
             "whoever is on this network could read along: for one you do not trust, put it behind \
              TLS (`cru serve --tls-cert`), or --listen 127.0.0.1:4200 keeps it on this machine",

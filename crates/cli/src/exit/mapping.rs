@@ -146,7 +146,9 @@ impl From<OpenError> for Failure {
             OpenError::Missing { .. } | OpenError::NotOurs { .. } => {
                 Self::new(Exit::Integrity, message).hint("`cru doctor` says what can be done")
             }
-            OpenError::OtherVault { .. } => Self::new(Exit::Integrity, message),
+            OpenError::OtherVault { .. } => {
+                Self::new(Exit::Integrity, message).hint("`cru doctor` says what can be done")
+            }
             OpenError::Io { .. } => Self::failed(message),
             OpenError::Store(error) => error.into(),
         }
@@ -224,7 +226,11 @@ impl From<ActionError<StoreError>> for Failure {
                 Self::new(Exit::Unreachable, message).hint("try again when the server is back")
             }
             ActionError::NoVersion(_) => Self::failed(message).hint("`cru sync` first"),
-            ActionError::Exists { .. } | ActionError::NothingToUndo => Self::failed(message),
+            ActionError::Exists { .. } => Self::failed(message),
+            ActionError::NothingToUndo => Self::failed(message).hint(
+                "only what rounds brought into this folder is undone; `cru log` and `cru restore` \
+                 reach everything",
+            ),
         }
     }
 }

@@ -133,7 +133,7 @@ fn git_is_told_where_the_other_text_is_and_it_is_there() {
     git(here, &["init", "-q", "-b", "main"]).ok();
     for (name, prefer) in [("cru", "theirs"), ("cru-ours", "ours")] {
         let driver =
-            format!("'{}' merge-file --write --prefer {prefer} --path %P %O %A %B", cru_binary());
+            format!("'{}' merge-file --write --prefer {prefer} --label %P %O %A %B", cru_binary());
         git(here, &["config", &format!("merge.{name}.driver"), &driver]).ok();
     }
     let attributes = "*.md merge=cru\nother/*.md merge=cru-ours\n";

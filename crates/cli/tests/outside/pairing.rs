@@ -59,3 +59,38 @@ fn a_code_ends_after_ten_minutes() {
     world.start_server_with(11 * 60 * 1000, &[]);
     world.device("bob").join_by_code(&link).code(12);
 }
+
+#[test]
+fn devices_of_one_name_are_told_apart_and_revoked_by_the_beginning_of_an_id() {
+    let (world, [alice]) = World::with_devices();
+    let (bob, carol) = (world.joined("bob"), world.joined("carol"));
+    // All three are called like this machine.
+    let devices = alice.cru(&["auth", "devices", "--json"]).ok().objects();
+    let own = |device: &crate::kit::Device| {
+        let me = device.cru(&["auth", "whoami", "--json"]).ok().last();
+        me["device"].as_str().unwrap().to_owned()
+    };
+    let (out, stays) = (own(&bob), own(&carol));
+    for device in [&alice, &bob, &carol] {
+        device.write(&format!("{}.md", device.name), format!("# {}\n", device.name));
+        device.sync();
+    }
+    let listed = alice.cru(&["auth", "devices"]).ok();
+    let log = alice.cru(&["log"]).ok();
+    for id in [&out, &stays] {
+        let line = listed.text().lines().find(|line| line.contains(&id[..10]));
+        let line = line.unwrap_or_else(|| panic!("{id} is not listed\n{}", listed.told()));
+        assert!(line.contains("since 20") && line.contains("last seen 20"), "{line}");
+        assert!(log.text().contains(&format!("({})", &id[..8])), "{}", log.told());
+    }
+    let others = |digits: &str| {
+        let ids = devices.iter().filter_map(|device| device["id"].as_str());
+        ids.filter(|id| id.starts_with(digits)).count()
+    };
+    let shortest = (1..=out.len()).map(|len| &out[..len]).find(|digits| others(digits) == 1);
+    let ended = alice.cru(&["auth", "revoke", shortest.unwrap()]).ok();
+    assert!(ended.text().contains(&out[..10]), "{}", ended.told());
+    alice.cru(&["auth", "revoke", "zz"]).code(1).says("auth devices");
+    bob.try_sync().code(12);
+    carol.sync();
+}

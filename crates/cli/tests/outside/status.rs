@@ -82,3 +82,26 @@ fn status_says_why_a_round_came_to_no_end() {
     let told = alice.cru(&["status"]).ok();
     assert!(!told.text().contains("did not come"), "{}", told.told());
 }
+
+#[test]
+fn repositories_and_vaults_inside_are_left_out_and_that_is_said() {
+    let (_world, [alice, bob]) = World::with_devices();
+    alice.write("project/.git/HEAD", "ref: refs/heads/main\n");
+    alice.write("project/a.md", "a\n");
+    alice.write("old/.crucible/config.toml", "not ours to read\n");
+    settle_all(&alice, &bob);
+    let told = alice.cru(&["status"]).ok();
+    let line = "left out, as everything in a .git or .crucible is: old/.crucible and 1 more";
+    assert!(told.err.contains(line), "{}", told.told());
+    let json = alice.cru(&["status", "--json"]).ok().last();
+    assert_eq!(json["left_out"], serde_json::json!(["old/.crucible", "project/.git"]));
+    assert_eq!(bob.tree().into_keys().collect::<Vec<_>>(), ["project/a.md"]);
+    assert!(!bob.cru(&["status"]).ok().err.contains("left out"));
+}
+
+/// Rounds of both; their folders differ by what is left out.
+fn settle_all(alice: &crate::kit::Device, bob: &crate::kit::Device) {
+    for device in [alice, bob, alice] {
+        device.sync();
+    }
+}

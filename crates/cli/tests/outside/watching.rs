@@ -121,6 +121,31 @@ fn up_prints_a_join_line_and_that_is_all_the_other_device_needs() {
 }
 
 #[test]
+fn an_invitation_to_what_up_serves_has_an_address_that_others_reach() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let host = |link: &str| link.split("://").nth(1).unwrap().split(':').next().unwrap().to_owned();
+    for listen in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let alice = Device::new("alice", at(&format!("home {listen}")), at(listen));
+        alice.write("a.md", "a\n");
+        let mut command = alice.command();
+        let mut up = Running::start(command.arg("up").arg(&alice.dir).args(["--listen", listen]));
+        let line = up.wait_for(|line| line.contains("http://") && line.contains('#'));
+        let first = crate::pairing::link_in_text(&line);
+        let invited = alice.cru(&["invite"]).ok();
+        let link = crate::pairing::link_in(&invited);
+        assert_eq!(host(&link), host(&first), "what `up` has found out, `invite` knows");
+        let alone = invited.err.contains("listens on this machine alone");
+        // Where there is no network only the note tells.
+        assert_eq!(alone, listen.starts_with("127"), "{}", invited.told());
+        let bob = Device::new("bob", at(&format!("home-b {listen}")), at(&format!("b {listen}")));
+        bob.join_by_code(&link).ok();
+        assert_eq!(bob.read("a.md"), "a\n");
+        up.interrupt();
+    }
+}
+
+#[test]
 fn serve_prints_a_join_line_for_the_first_user() {
     let folder = tempfile::tempdir().unwrap();
     let (data, home) = (folder.path().join("data"), folder.path().join("home"));
