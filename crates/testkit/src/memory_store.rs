@@ -477,10 +477,9 @@ impl MemoryStore {
             return;
         }
         let unsettled = Arc::make_mut(&mut self.unsettled);
-        let mut next = unsettled.values().max().map_or(0, |last| last + 1);
-        for note in added {
-            unsettled.entry(*note).or_insert(next);
-            next += 1;
+        let next = unsettled.values().max().map_or(0, |last| last + 1);
+        for (order, note) in (next..).zip(added) {
+            unsettled.entry(*note).or_insert(order);
         }
         for note in settled {
             unsettled.remove(note);
