@@ -14,11 +14,13 @@ use crucible_node::http::{Http, Origin, is_loopback};
 use crucible_node::link::LinkError;
 use crucible_store::sync_db::SyncDb;
 use crucible_sync::replica::ReplicaMeta;
+use crucible_trust::name::VaultName;
 use crucible_trust::pairing::PairingCode;
 
 use crate::context::{Context, GET_TOKEN};
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::home::Credential;
+use crate::nesting;
 use crate::vault_folder::{DATABASE, VaultFolder};
 use crate::world;
 
@@ -153,6 +155,24 @@ pub fn make_folder(root: &Path, config: &Config) -> Outcome<VaultFolder> {
     VaultFolder::at(root)?.ok_or_else(|| Failure::failed("the configuration is gone again"))
 }
 
+/// Makes a folder a vault that has no server yet, called `name` or like the folder.
+///
+/// # Errors
+/// Exit 2 for a name that is none, exit 16 inside or around another vault; when the disk does not
+/// let us.
+pub fn make_local(root: &Path, name: Option<&str>) -> Outcome<VaultFolder> {
+    nesting::require_alone(root)?;
+    let vault = match name {
+        Some(name) => VaultName::new(name)
+            .map_err(|error| Failure::new(Exit::Usage, format!("--name: {error}")))?
+            .to_string(),
+        None => name_like(&std::path::absolute(root).unwrap_or_else(|_| root.to_owned())),
+    };
+    fs::create_dir_all(root).during(format!("making {}", root.display()))?;
+    let vault_id = VaultId::from_bytes(world::random()?);
+    make_folder(root, &Config { vault_id, vault, mode: Mode::Local, policies: Vec::new() })
+}
+
 /// Makes the database of a vault's folder, of a replica that has met nobody yet.
 ///
 /// # Errors
@@ -172,7 +192,7 @@ pub fn name_like(folder: &Path) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let name: String = name.chars().map(plain).take(64).collect();
     let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    match crucible_trust::name::VaultName::new(name) {
+    match VaultName::new(name) {
         Ok(name) => name.to_string(),
         Err(_) => "notes".to_owned(),
     }

@@ -1,11 +1,9 @@
 //! `cru up [DIR]`: vault, server and watching in one process, and a join line.
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crucible_core::id::VaultId;
-use crucible_node::config::{self, Change, Config, Mode};
+use crucible_node::config::{self, Change};
 use crucible_store::accounts::Accounts;
 use crucible_trust::name::VaultName;
 use crucible_trust::rights::{Access, Rights};
@@ -17,7 +15,6 @@ use crate::attach;
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::home::Credential;
-use crate::nesting;
 use crate::output::{MARK, STRONG};
 use crate::service::{self, Plan, Running};
 use crate::vault_folder::VaultFolder;
@@ -80,24 +77,10 @@ pub fn run(args: &Up, context: &Context) -> Outcome {
 
 /// The vault at this folder, made if it is none.
 fn vault(root: &Path, name: Option<&str>) -> Outcome<VaultFolder> {
-    if let Some(folder) = VaultFolder::at(root)? {
-        return Ok(folder);
+    match VaultFolder::at(root)? {
+        Some(folder) => Ok(folder),
+        None => attach::make_local(root, name),
     }
-    nesting::require_alone(root)?;
-    let name = match name {
-        Some(name) => VaultName::new(name)
-            .map_err(|error| Failure::new(Exit::Usage, format!("--name: {error}")))?
-            .to_string(),
-        None => attach::name_like(root),
-    };
-    fs::create_dir_all(root).during(format!("making {}", root.display()))?;
-    let config = Config {
-        vault_id: VaultId::from_bytes(world::random()?),
-        vault: name,
-        mode: Mode::Local,
-        policies: Vec::new(),
-    };
-    attach::make_folder(root, &config)
 }
 
 /// Starts the server: where it was asked to listen, or where it did the last time.

@@ -143,10 +143,9 @@ impl From<OpenError> for Failure {
         let message = chain(&error);
         match error {
             OpenError::TooNew { .. } => Self::new(Exit::TooNew, message).hint(NEWER),
-            OpenError::Missing { .. } | OpenError::NotOurs { .. } => {
-                Self::new(Exit::Integrity, message).hint("`cru doctor` says what can be done")
-            }
-            OpenError::OtherVault { .. } => {
+            OpenError::Missing { .. }
+            | OpenError::NotOurs { .. }
+            | OpenError::OtherVault { .. } => {
                 Self::new(Exit::Integrity, message).hint("`cru doctor` says what can be done")
             }
             OpenError::Io { .. } => Self::failed(message),
