@@ -173,7 +173,8 @@ fn spoil(database: &Path, table: &str) {
 #[test]
 fn a_damaged_page_met_in_a_request_is_told_of_once_and_other_vaults_are_served() {
     let (mut world, alice, bob) = stopped();
-    spoil(&vault_db(&world), "contents");
+    let damaged = vault_db(&world);
+    spoil(&damaged, "contents");
     world.start_server();
     alice.write("folder 7/a.md", "# 7\n\nedited\n");
     let before = world.server().log().len();
@@ -188,7 +189,7 @@ fn a_damaged_page_met_in_a_request_is_told_of_once_and_other_vaults_are_served()
     other.sync();
     // As the advice says: the file goes, and the devices bring back what they have.
     world.stop_server();
-    fs::rename(vault_db(&world), world.path("damaged.db")).unwrap();
+    fs::rename(&damaged, world.path("damaged.db")).unwrap();
     world.start_server();
     settle(&[&alice, &bob]);
     assert_eq!(bob.read("folder 7/a.md"), "# 7\n\nedited\n");
