@@ -226,7 +226,11 @@ impl Version {
                 rule(self.stamp.replica == ReplicaId::NOBODY, "a merge's stamp is nobody's")?;
             }
         }
-        self.live().map_or(Ok(()), Live::check)
+        let Some(live) = self.live() else { return Ok(()) };
+        // A key from the future would win every merge from now on.
+        let earlier = live.keys.values().all(|stamp| *stamp <= self.stamp);
+        rule(earlier, "no key is stamped after its version")?;
+        live.check()
     }
 }
 

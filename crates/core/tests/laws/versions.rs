@@ -53,7 +53,7 @@ fn version() -> impl Strategy<Value = Version> {
     let clock = prop::collection::vec(dot(), 0..6);
     let author = (any::<bool>(), any::<u16>(), dot());
     (any::<[u8; 32]>(), parents, clock, author, any::<u64>(), state()).prop_map(
-        |(note, parents, clock, (merge, algorithm, dot), ticks, state)| {
+        |(note, parents, clock, (merge, algorithm, dot), ticks, mut state)| {
             let parents: Vec<_> = parents.into_iter().map(VersionId::from_bytes).collect();
             let mut clock: VersionVector = clock.into_iter().collect();
             let merge = merge && parents.len() >= 2;
@@ -67,6 +67,9 @@ fn version() -> impl Strategy<Value = Version> {
                 (Author::Replica(dot.replica), dot.replica)
             };
             let stamp = Stamp::from_ticks(ticks, by);
+            if let State::Live(live) = &mut state {
+                live.keys.values_mut().for_each(|key| *key = stamp.min(*key));
+            }
             Version { note: NoteId::from_bytes(note), parents, clock, stamp, author, state }
         },
     )
@@ -226,6 +229,13 @@ fn every_rule_of_a_version_is_checked_when_it_is_read() {
             changed(|v| {
                 let stamp = v.stamp;
                 live(v).keys.insert(name(KEY_BYTES_MAX + 1), stamp);
+            }),
+        ),
+        (
+            "a key stamped after its version",
+            changed(|v| {
+                let later = v.stamp.just_above();
+                live(v).keys.insert("k".into(), later);
             }),
         ),
         (
