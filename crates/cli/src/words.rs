@@ -170,7 +170,16 @@ fn unknown(reason: &UnknownReason) -> String {
         UnknownReason::Unreadable(kind) => format!("cannot be read ({kind})"),
         UnknownReason::ChangedWhileRead => "is being written right now".to_owned(),
         UnknownReason::RulesUnreadable => "has rules (.cruignore) that cannot be read".to_owned(),
-        UnknownReason::MountGone => "was on a disk that is not mounted now".to_owned(),
+        UnknownReason::MountGone => {
+            "was on a disk that is not mounted now (mount it again, or `cru sync \
+             --restore-missing` puts its files here)"
+                .to_owned()
+        }
+        UnknownReason::Covered => {
+            "is hidden by a disk that was mounted over it (unmount it, or `cru sync \
+             --restore-missing` puts the files there)"
+                .to_owned()
+        }
         UnknownReason::NotTheVault => "is not the vault any more".to_owned(),
     }
 }

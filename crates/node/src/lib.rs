@@ -16,6 +16,7 @@ mod exchange;
 pub mod http;
 pub mod http_link;
 pub mod link;
+mod mounts;
 pub mod outlook;
 mod recover;
 mod renames;

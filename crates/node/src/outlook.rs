@@ -159,7 +159,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         round: &mut Round<'_>,
     ) -> Fallible<(BTreeMap<NoteId, Step>, Vec<String>), S> {
         let rows = self.rows()?;
-        let scan = self.look_through(&rows)?;
+        let scan = self.look_through(&rows, Options::default())?;
         crate::take_in::tell(&scan, round);
         let mut steps = BTreeMap::new();
         let vault = self.meta()?.vault;

@@ -22,6 +22,7 @@ use crucible_vault::write::UniqueName;
 
 use crate::error::SyncError;
 use crate::link::Link;
+use crate::mounts;
 use crate::report::{Notice, Progress, Report};
 use crate::round_log::Changed;
 use crate::world::World;
@@ -56,9 +57,15 @@ pub struct ScanRequest<'a> {
     rows: &'a BTreeMap<VaultPath, FileRow>,
     now_ns: i64,
     mounts: &'a [String],
+    covered: &'a [String],
 }
 
 impl ScanRequest<'_> {
+    fn with<C>(&self, cached: C) -> scan::Request<'_, C> {
+        let Self { now_ns, mounts: known_mounts, covered, .. } = *self;
+        scan::Request { cached, now_ns, known_mounts, covered, root: Root::Vault }
+    }
+
     fn cached(&self, path: &str) -> Option<Cached> {
         let row = self.rows.get(path)?;
         Some(Cached {
@@ -73,17 +80,14 @@ impl ScanRequest<'_> {
 /// Looks through the folder on this thread: for simulations.
 pub fn scan_here<F: FileSystem>(fs: &F, request: &ScanRequest<'_>) -> Scan {
     let cached = |path: &str| request.cached(path);
-    let (now_ns, known_mounts) = (request.now_ns, request.mounts);
-    scan::scan(fs, &scan::Request { cached, now_ns, known_mounts, root: Root::Vault })
+    scan::scan(fs, &request.with(cached))
 }
 
 /// Looks through the folder on all cores.
 pub fn scan_on_all_cores<F: FileSystem + Sync>(fs: &F, request: &ScanRequest<'_>) -> Scan {
     let cached = |path: &str| request.cached(path);
-    let (now_ns, known_mounts) = (request.now_ns, request.mounts);
-    let request = scan::Request { cached, now_ns, known_mounts, root: Root::Vault };
     let threads = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
-    scan::scan_parallel(fs, &request, threads)
+    scan::scan_parallel(fs, &request.with(cached), threads)
 }
 
 /// One folder in one vault.
@@ -93,7 +97,6 @@ pub struct Replica<F: FileSystem, S: ReplicaStore> {
     pub(crate) settings: Settings,
     pub(crate) policies: Policies,
     scanner: Scanner<F>,
-    mounts: Vec<String>,
     recovered: bool,
 }
 
@@ -132,7 +135,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     /// The first policy whose glob is none.
     pub fn new(fs: F, store: S, settings: Settings, scanner: Scanner<F>) -> Result<Self, String> {
         let policies = Policies::new(&settings.policies)?;
-        Ok(Self { fs, store, settings, policies, scanner, mounts: Vec::new(), recovered: false })
+        Ok(Self { fs, store, settings, policies, scanner, recovered: false })
     }
 
     /// The store.
@@ -254,19 +257,26 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         Ok(rows.into_iter().map(|row| (row.disk_path.clone(), row)).collect())
     }
 
+    /// Scans the folder. What was on a disk that is not mounted now, or is hidden by one that was
+    /// mounted over it, is unknown; unless what is missing is to come back.
     pub(crate) fn look_through(
         &mut self,
         rows: &BTreeMap<VaultPath, FileRow>,
+        options: Options,
     ) -> Fallible<Scan, S> {
         let now_ns = self.fs.clock_ns().map_err(SyncError::Folder)?;
-        let request = ScanRequest { rows, now_ns, mounts: &self.mounts };
-        let scan = (self.scanner)(&self.fs, &request);
-        for mount in &scan.mounts {
-            if !self.mounts.contains(mount) {
-                self.mounts.push(mount.clone());
-            }
+        if options.restore_missing {
+            let request = ScanRequest { rows, now_ns, mounts: &[], covered: &[] };
+            return Ok((self.scanner)(&self.fs, &request));
         }
-        Ok(scan)
+        let mounts = mounts::known(&self.fs).map_err(SyncError::Folder)?;
+        let request = ScanRequest { rows, now_ns, mounts: &mounts, covered: &[] };
+        let scan = (self.scanner)(&self.fs, &request);
+        let covered = mounts::covered(rows, &mounts, &scan);
+        if covered.is_empty() {
+            return Ok(scan);
+        }
+        Ok((self.scanner)(&self.fs, &ScanRequest { covered: &covered, ..request }))
     }
 
     /// Mints everything unsent again: this folder is a copy, or its clock was wrong.

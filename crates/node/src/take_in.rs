@@ -26,6 +26,7 @@ use crucible_vault::name::{conflict_of, model_path};
 use crucible_vault::scan::{self, Absence, Scan};
 
 use crate::error::{Direction, SyncError};
+use crate::mounts;
 use crate::renames::{self, Appeared, Vanished};
 use crate::replica::{Fallible, Replica, Round, to_file_stat};
 use crate::report::{Notice, Progress};
@@ -49,7 +50,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     pub(crate) fn take_in(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
         (round.progress)(Progress::Scanning);
         let rows = self.rows()?;
-        let scan = self.look_through(&rows)?;
+        let scan = self.look_through(&rows, round.options)?;
+        mounts::remember(&self.fs, &rows, &scan).map_err(SyncError::Folder)?;
         tell(&scan, round);
         let mut differences = self.compare(&rows, &scan);
         self.ask_guard(&mut differences, round)?;

@@ -352,3 +352,69 @@ fn one_edit_of_a_large_flat_folder_takes_three_requests_when_the_server_forgot_t
     assert_eq!(report.root, report.server_root);
     assert_eq!(a.replica.store().root().unwrap(), link.server().store.root().unwrap());
 }
+
+/// The same folder and store after a restart.
+fn restarted(device: Device) -> Device {
+    let Device { replica, link, world } = device;
+    let (fs, store) = replica.into_parts();
+    let replica = Replica::new(fs, store, Settings::default(), scan_here).unwrap();
+    Device { replica, link, world }
+}
+
+#[test]
+fn files_of_a_disk_that_is_not_mounted_are_not_deleted_and_come_back_when_asked_for() {
+    let (mut one, mut two) = pair();
+    one.replica.fs().disk().user_mount("m", 7).unwrap();
+    one.write("m/a.md", "on the other disk\n");
+    one.write("b.md", "b\n");
+    one.sync();
+    two.sync();
+    {
+        let mut disk = one.replica.fs().disk();
+        disk.user_remove_all("m").unwrap();
+        disk.user_make_dir("m").unwrap();
+        disk.user_write("m/below.md", b"hidden while it was mounted\n").unwrap();
+    }
+    let mut one = restarted(one);
+    for _ in 0..2 {
+        let report = one.sync();
+        assert!(report.notices.iter().any(|notice| format!("{notice:?}").contains("MountGone")));
+    }
+    two.sync();
+    assert_eq!(two.read("m/a.md").as_deref(), Some("on the other disk\n"));
+    assert_eq!(two.read("m/below.md"), None, "what the mount hid is not of the vault");
+    one.try_sync(Options { restore_missing: true, ..Options::default() }).unwrap();
+    assert_eq!(one.read("m/a.md").as_deref(), Some("on the other disk\n"));
+    let mut one = restarted(one);
+    one.replica.fs().disk().user_remove_all("m/a.md").unwrap();
+    assert!(one.sync().notices.is_empty(), "the mount is not expected any more");
+    two.sync();
+    assert_eq!(two.read("m/a.md"), None);
+}
+
+#[test]
+fn files_below_a_new_mount_are_not_deleted() {
+    let (mut one, mut two) = pair();
+    one.write("m/a.md", "a\n");
+    one.write("b.md", "b\n");
+    one.sync();
+    two.sync();
+    {
+        let mut disk = one.replica.fs().disk();
+        disk.user_remove_all("m").unwrap();
+        disk.user_mount("m", 7).unwrap();
+        disk.user_write("m/other.md", b"another disk's\n").unwrap();
+    }
+    let mut one = restarted(one);
+    let report = one.sync();
+    assert!(report.notices.iter().any(|notice| format!("{notice:?}").contains("Covered")));
+    two.sync();
+    assert_eq!(two.read("m/a.md").as_deref(), Some("a\n"));
+    assert_eq!(two.read("m/other.md"), None);
+    // The disk is meant: what is missing on it comes back, and all of it is of the vault.
+    one.try_sync(Options { restore_missing: true, ..Options::default() }).unwrap();
+    one.sync();
+    two.sync();
+    assert_eq!(one.read("m/a.md").as_deref(), Some("a\n"));
+    assert_eq!(two.read("m/other.md").as_deref(), Some("another disk's\n"));
+}

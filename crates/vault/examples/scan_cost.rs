@@ -57,6 +57,7 @@ fn run(
         cached: |at: &str| cache.get(at).copied(),
         now_ns: fs.clock_ns()?,
         known_mounts: &[],
+        covered: &[],
         root: Root::Vault,
     };
     Ok(match threads.get() {

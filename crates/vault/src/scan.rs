@@ -62,6 +62,8 @@ pub struct Request<'a, C> {
     pub now_ns: i64,
     /// [`Scan::mounts`] of the last scan: where one of them is gone, its files are unknown.
     pub known_mounts: &'a [String],
+    /// Folders that another disk hides: what is below them is unknown.
+    pub covered: &'a [String],
     /// Vault or not.
     pub root: Root,
 }
@@ -92,6 +94,8 @@ pub enum UnknownReason {
     RulesUnreadable,
     /// A mount was here, and is not.
     MountGone,
+    /// Another disk was mounted over what was here.
+    Covered,
     /// The folder does not hold [`STATE_DIR`]: whatever this is, it is not the vault.
     NotTheVault,
 }
@@ -121,7 +125,7 @@ pub enum SkipReason {
 /// Something that is there and is not synced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// Where; with U+FFFD for what is not UTF-8.
+    /// Where, as [`escaped`].
     pub path: String,
     /// Why.
     pub reason: SkipReason,
@@ -427,7 +431,7 @@ impl<F: FileSystem, C: Fn(&str) -> Option<Cached>> Visit<'_, F, C> {
         let name = match entry.name.into_string() {
             Ok(name) => name,
             Err(name) => {
-                let path = join(dir, &name.to_string_lossy());
+                let path = join(dir, &escaped(name.as_encoded_bytes()));
                 found.skipped.push(Skipped { path, reason: SkipReason::NotUtf8 });
                 return;
             }
@@ -459,6 +463,7 @@ impl<F: FileSystem, C: Fn(&str) -> Option<Cached>> Visit<'_, F, C> {
         let vault_path = match VaultPath::new(&path) {
             Ok(vault_path) => vault_path,
             Err(error) => {
+                let path = join(dir, &escaped(name.as_bytes()));
                 found.skipped.push(Skipped { path, reason: SkipReason::Path(error) });
                 return;
             }
@@ -480,6 +485,10 @@ impl<F: FileSystem, C: Fn(&str) -> Option<Cached>> Visit<'_, F, C> {
         rules: &Chain,
         found: &mut Scan,
     ) -> Option<Folder> {
+        if self.request.covered.contains(&path) {
+            give_up(found, &path, UnknownReason::Covered);
+            return None;
+        }
         let above = match self.folder.dev {
             Some(dev) => Some(dev),
             None => self.fs.stat("").ok().map(|root| root.dev),
@@ -554,6 +563,36 @@ impl<F: FileSystem, C: Fn(&str) -> Option<Cached>> Visit<'_, F, C> {
             }
         }
         Err(UnknownReason::ChangedWhileRead)
+    }
+}
+
+/// A name as text from which its bytes can be had again: what is not UTF-8 and control characters
+/// become `\\xNN`, and then a backslash is doubled; any other name is itself.
+pub fn escaped(name: &[u8]) -> String {
+    let plain = std::str::from_utf8(name).ok().filter(|text| !text.contains(char::is_control));
+    if let Some(text) = plain {
+        return text.to_owned();
+    }
+    let mut text = String::new();
+    for chunk in name.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => text.push_str("\\\\"),
+                c if c.is_control() => {
+                    let mut bytes = [0; 4];
+                    push_hex(&mut text, c.encode_utf8(&mut bytes).as_bytes());
+                }
+                c => text.push(c),
+            }
+        }
+        push_hex(&mut text, chunk.invalid());
+    }
+    text
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        text.push_str(&format!("\\x{byte:02x}"));
     }
 }
 

@@ -45,7 +45,16 @@ fn vault() -> (TempDir, RealFs) {
 
 fn scan_all(fs: &RealFs) -> Scan {
     let now_ns = fs.clock_ns().unwrap();
-    scan(fs, &Request { cached: |_: &str| None, now_ns, known_mounts: &[], root: Root::Vault })
+    scan(
+        fs,
+        &Request {
+            cached: |_: &str| None,
+            now_ns,
+            known_mounts: &[],
+            covered: &[],
+            root: Root::Vault,
+        },
+    )
 }
 
 fn put(root: &Path, at: &str, text: &str) {
@@ -225,8 +234,13 @@ fn several_threads_find_what_one_finds() {
     for n in 0..200 {
         put(dir.path(), &format!("d{}/e{}/{n}.md", n % 7, n % 3), &n.to_string());
     }
-    let request =
-        Request { cached: |_: &str| None, now_ns: 0, known_mounts: &[], root: Root::Vault };
+    let request = Request {
+        cached: |_: &str| None,
+        now_ns: 0,
+        known_mounts: &[],
+        covered: &[],
+        root: Root::Vault,
+    };
     let many = scan_parallel(&fs, &request, NonZero::new(4).unwrap());
     assert_eq!(many.files, scan(&fs, &request).files);
     assert_eq!(many.files.len(), 200);

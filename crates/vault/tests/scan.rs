@@ -14,7 +14,7 @@ use crucible_testkit::fake_fs::{FakeFs, Fault, Op, Variant};
 use crucible_vault::foreign::Tool;
 use crucible_vault::fs::FileSystem;
 use crucible_vault::scan::{
-    Absence, Cached, Request, Root, Scan, SkipReason, UnknownReason, scan, scan_parallel,
+    Absence, Cached, Request, Root, Scan, SkipReason, UnknownReason, escaped, scan, scan_parallel,
 };
 use std::io::ErrorKind;
 
@@ -50,6 +50,7 @@ impl Cache {
             cached: |at: &str| self.files.get(at).copied(),
             now_ns,
             known_mounts: &self.mounts,
+            covered: &[],
             root: Root::Vault,
         };
         let found = scan(fs, &request);
@@ -242,11 +243,11 @@ fn links_pipes_and_names_nobody_can_spell_are_reported_and_not_followed() {
         skipped,
         [
             ("GIT~1", SkipReason::Path(PathError::Reserved)),
-            ("line\nbreak.md", SkipReason::Path(PathError::Control)),
+            ("\\xff.md", SkipReason::NotUtf8),
+            ("line\\x0abreak.md", SkipReason::Path(PathError::Control)),
             ("link.md", SkipReason::Symlink),
             ("out", SkipReason::Symlink),
             ("pipe", SkipReason::Special),
-            ("\u{fffd}.md", SkipReason::NotUtf8),
         ]
     );
     // A note that somebody replaced by a link is not a removed note.
@@ -308,8 +309,13 @@ fn a_folder_without_its_state_is_not_taken_for_an_emptied_vault() {
     let found = scan_once(&fs);
     assert_eq!(found.unknown[0].reason, UnknownReason::NotTheVault);
     assert_eq!(found.absence(&path("a.md")), Absence::Unknown);
-    let request =
-        Request { cached: |_: &str| None, now_ns: 0, known_mounts: &[], root: Root::PlainFolder };
+    let request = Request {
+        cached: |_: &str| None,
+        now_ns: 0,
+        known_mounts: &[],
+        covered: &[],
+        root: Root::PlainFolder,
+    };
     assert!(scan(&fs, &request).is_complete());
 }
 
@@ -335,6 +341,39 @@ fn a_mount_that_vanished_makes_its_files_unknown() {
         assert_eq!(paths(&found), ["a.md"], "what the mount hid is not the vault's");
         assert_eq!(found.absence(&path("m/b.md")), Absence::Unknown);
         assert_eq!(found.absence(&path("b.md")), Absence::Gone);
+    }
+}
+
+#[test]
+fn what_another_disk_covers_is_unknown_and_not_of_the_vault() {
+    let fs = with(&[("a.md", "a"), ("m/b.md", "b")]);
+    fs.disk().user_mount("m", 7).unwrap();
+    let covered = ["m".to_owned()];
+    let request = Request {
+        cached: |_: &str| None,
+        now_ns: 1,
+        known_mounts: &[],
+        covered: &covered,
+        root: Root::Vault,
+    };
+    let found = scan(&fs, &request);
+    assert_eq!(paths(&found), ["a.md"]);
+    assert_eq!(found.unknown[0].reason, UnknownReason::Covered);
+    assert_eq!(found.absence(&path("m/c.md")), Absence::Unknown);
+    assert!(found.mounts.is_empty());
+}
+
+#[test]
+fn names_are_told_so_that_their_bytes_can_be_had_again() {
+    for (name, told) in [
+        (&b"plain \xc3\xa9.md"[..], "plain \u{e9}.md"),
+        (b"back\\slash.md", "back\\slash.md"),
+        (b"a\xffb.md", "a\\xffb.md"),
+        (b"a\\\xff.md", "a\\\\\\xff.md"),
+        (b"two\nlines\x1b[2J.md", "two\\x0alines\\x1b[2J.md"),
+        (b"\xc2\x85.md", "\\xc2\\x85.md"),
+    ] {
+        assert_eq!(escaped(name), told);
     }
 }
 
@@ -381,8 +420,13 @@ fn several_threads_find_what_one_finds() {
     }
     fs.disk().user_set_mode("d3", 0).unwrap();
     fs.disk().user_write("d1/.cruignore", b"1*.md\n").unwrap();
-    let request =
-        Request { cached: |_: &str| None, now_ns: 1, known_mounts: &[], root: Root::Vault };
+    let request = Request {
+        cached: |_: &str| None,
+        now_ns: 1,
+        known_mounts: &[],
+        covered: &[],
+        root: Root::Vault,
+    };
     let one = scan(&fs, &request);
     let many = scan_parallel(&fs, &request, NonZero::new(4).unwrap());
     assert_eq!(one.files, many.files);

@@ -282,3 +282,36 @@ fn a_file_that_cannot_be_read_is_no_deletion() {
     fs::set_permissions(alice.file("a.md"), fs::Permissions::from_mode(0o644)).unwrap();
     settle(&[&alice, &bob]);
 }
+
+#[test]
+fn notes_on_a_disk_that_is_not_mounted_are_not_deleted() {
+    let (world, [alice, bob]) = World::with_devices();
+    alice.write("b.md", "b\n");
+    let Some(disk) = SmallDisk::mount(alice.file("disk"), "1m") else { return };
+    // So few that the guard would not ask.
+    alice.write("disk/a.md", "a\n");
+    settle(&[&alice, &bob]);
+    let kept = fs::read(alice.file("disk/a.md")).unwrap();
+    drop(disk);
+    assert!(!alice.has("disk/a.md"));
+    let ran = alice.try_sync().code(3);
+    assert!(ran.text().contains("not mounted now"), "{}", ran.told());
+    alice.cru(&["status"]).code_in(&[0, 3]);
+    alice.try_sync().code(3);
+    bob.sync();
+    assert_eq!(bob.read("disk/a.md"), "a\n");
+    // Another disk over a folder with notes hides them, too.
+    bob.write("over/c.md", "c\n");
+    bob.sync();
+    alice.try_sync().code(3);
+    let disk = SmallDisk::mount(alice.file("over"), "1m").unwrap();
+    let ran = alice.try_sync().code(3);
+    assert!(ran.text().contains("mounted over"), "{}", ran.told());
+    drop(disk);
+    bob.sync();
+    assert_eq!(bob.read("over/c.md"), "c\n");
+    alice.cru(&["sync", "--json", "--restore-missing"]).code_in(&[0, 3]);
+    assert_eq!(fs::read(alice.file("disk/a.md")).unwrap(), kept);
+    settle(&[&alice, &bob]);
+    drop(world);
+}
