@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what `cru` costs, beside what people use today, in one run on one machine.
 //!
 //! Never a timed test: it prints tables, writes docs/bench.md and says plainly what falls short.
-//! In reading order: [`sets`] and [`edits`] are what is measured on, [`tool`] what is asked of
+//! In reading order: [`mod@sets`] and [`edits`] are what is measured on, [`tool`] what is asked of
 //! every tool, [`ours`], [`peers`] and [`syncthing`] the tools, [`extras`] the rest.
 
 mod edits;

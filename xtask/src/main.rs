@@ -2,7 +2,7 @@
 //!
 //! Only the dispatcher is here. In reading order: [`ci`] is the one command before a change is
 //! sent, [`edges`] and [`purity`] hold the architecture, [`licences`] what we may link, [`merges`]
-//! scores the text merge, [`bench`] makes the figures of docs/bench.md.
+//! scores the text merge, [`mod@bench`] makes the figures of docs/bench.md.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for terminals")]
 

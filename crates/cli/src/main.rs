@@ -1,7 +1,7 @@
 //! `cru`: parse, call, print.
 //!
 //! This file alone reads the environment and the current folder, subscribes to the log and picks
-//! the exit code. In reading order: [`args`] is what can be typed, [`context`] what every command
+//! the exit code. In reading order: [`args`] is what can be typed, [`mod@context`] what every command
 //! is given, [`commands`] one file a verb, [`output`] how things are said, [`exit`] how it ends.
 
 mod args;

@@ -235,7 +235,7 @@ pub fn tell_conflicts(context: &Context, done: &Done) -> Outcome<()> {
         output.line(format!("  and {} more", conflicts.len() - CONFLICTS_TOLD))?;
     }
     if !conflicts.is_empty() {
-        output.note("`cru conflicts` shows what was set aside, and takes it back");
+        output.note("`cru conflicts` lists them; `cru conflicts show N` has what was set aside");
     }
     Ok(())
 }

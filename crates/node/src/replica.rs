@@ -1,8 +1,8 @@
 //! `Replica`: one folder, its store, and the round that brings both into step with another side.
 //!
 //! The order of a round is the order in which nothing can be lost: look at the folder and write
-//! down what changed ([`crate::take_in`]), send it and take in the answer ([`crate::exchange`]),
-//! bring the folder to what the heads say ([`crate::settle`]). Exit is a promise: `Ok` means that
+//! down what changed (`take_in`), send it and take in the answer (`exchange`),
+//! bring the folder to what the heads say (`settle`). Exit is a promise: `Ok` means that
 //! everything that was in the folder when the round began is stored on the other side.
 
 use std::collections::BTreeMap;

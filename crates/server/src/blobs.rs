@@ -3,7 +3,7 @@
 //! Invariant: what can be read was verified against its hash, when it came and since this server
 //! began; a part that has arrived stays, also
 //! when the connection breaks, and `HEAD` says where to go on. Bytes pass through in pieces of
-//! [`PIECE`]: memory does not grow with the blob.
+//! `PIECE`: memory does not grow with the blob.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 //! few operations a folder needs, each of which a simulator can fail, and [`real_fs`] is the
 //! kernel's; [`content`] says what a file is; [`scan`] lists the truth, [`ignore`] what is left
 //! out of it, [`foreign`] what other tools left behind; [`name`] says under which name a path can
-//! exist here; [`write`] puts bytes in place by swapping and looking at what was displaced, and
+//! exist here; [`mod@write`] puts bytes in place by swapping and looking at what was displaced, and
 //! [`trash`] keeps what was removed; [`watch`] hints when to scan; [`lock`] keeps a second
 //! process out.
 

@@ -198,7 +198,13 @@ fn short(id: &str) -> &str {
 /// Speaks to the server that is named, or to this vault's.
 fn http(url: Option<&str>, context: &Context) -> Outcome<Http> {
     let Some(url) = url else {
-        return VaultFolder::find(&context.start)?.http(context);
+        let folder = VaultFolder::find(&context.start).map_err(|failure| match failure.exit {
+            Exit::NotAVault => {
+                failure.hint("run it in a vault, or name the server: http(s)://host:port")
+            }
+            _ => failure,
+        })?;
+        return folder.http(context);
     };
     let url = server_of(url)?;
     let token = context.token_for(&url, |home| home.any_credential(&url))?;

@@ -21,7 +21,7 @@ use crate::args::Doctor;
 use crate::attach;
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
-use crate::output::{BAD, GOOD, WARN, count, span};
+use crate::output::{BAD, GOOD, WARN, count, moment, span};
 use crate::vault_folder::{DATABASE, VaultFolder};
 use crate::words::notice_in_words;
 use crate::world::{self, Machine};
@@ -315,7 +315,8 @@ fn after_repair(folder: &VaultFolder) -> String {
 /// Moves the database and what belongs to it into a folder of its own; where that is.
 fn put_aside(folder: &VaultFolder) -> Outcome<PathBuf> {
     let state = folder.root.join(config::FOLDER);
-    let base = format!("damaged-{}", world::now_ms() / 1000);
+    let now = moment(world::now_ms()).replace(' ', "-").replace(':', "");
+    let base = format!("damaged-{now}");
     let names = std::iter::once(base.clone()).chain((2..).map(|n| format!("{base}-{n}")));
     let mut aside = state.clone();
     for name in names {

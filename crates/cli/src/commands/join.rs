@@ -40,7 +40,7 @@ pub fn run(args: &Join, context: &Context) -> Outcome {
     if let Some(there) = there.as_ref().filter(|there| there.server().is_some()) {
         let also = match proof {
             Proof::Known => "; `cru sync` is all it needs",
-            Proof::Code(_) | Proof::Token(_) => "; this device gets a new token for it",
+            Proof::Code(_) | Proof::Token(_) => "; asking for a new token for this device",
         };
         let vault = &there.config.vault;
         context.output.note(format!("{} is a copy of {vault} already{also}", root.display()));

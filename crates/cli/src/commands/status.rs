@@ -94,11 +94,12 @@ fn tell(
     };
     let notes = count(status.notes, "note", "notes");
     output.line(format!("{name} {place}: {notes} in {}", folder.root.display()))?;
-    if let Some(ms) = synced_ms {
-        output.line(output.paint(FAINT, format!("last round {}", moment(ms))))?;
-    }
-    if let Some(failure) = failure {
-        tell_failure(output, failure)?;
+    match (failure, synced_ms) {
+        (Some(failure), _) => tell_failure(output, failure)?,
+        (None, Some(ms)) => {
+            output.line(output.paint(FAINT, format!("last round {}", moment(ms))))?;
+        }
+        (None, None) => {}
     }
     for step in status.changes.iter().take(CHANGES_TOLD) {
         output.line(format!("  {}", step_in_words(output, step)))?;
@@ -148,10 +149,7 @@ fn tell_failure(output: &Output, failure: &LastFailure) -> Outcome<()> {
         false => "did not come to its end",
     };
     let when = moment(failure.at_ms);
-    let text = format!("the last round ({when}) {end}: {}", plain(&failure.message));
+    let text = format!("last round {when} {end}: {}", plain(&failure.message));
     output.line(output.paint(WARN, text))?;
-    match failure.hint.as_str() {
-        "" => Ok(()),
-        hint => output.line(format!("  {hint}")),
-    }
+    if failure.hint.is_empty() { Ok(()) } else { output.line(format!("  {}", failure.hint)) }
 }
