@@ -18,7 +18,7 @@ use crate::past;
 use crate::progress::Bar;
 use crate::vault_folder::{OpenVault, VaultFolder};
 use crate::words::{clash_in_words, conflict_as_json, notice_as_json, notice_in_words};
-use crate::world::Machine;
+use crate::world::{Earlier, Machine};
 
 /// Conflicts told one by one; more are counted.
 const CONFLICTS_TOLD: usize = 5;
@@ -63,6 +63,17 @@ pub fn make(
     }
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(Done { report, ms, remote })
+}
+
+/// Makes versions of what changed in the folder, as of an earlier time: a vault that has newer ones
+/// gives them the next stamps it can, because a replica's stamps never go back.
+///
+/// # Errors
+/// What kept it from its end.
+pub fn record_at(vault: &mut OpenVault, at_ms: u64, options: Options, bar: &Bar) -> Outcome<()> {
+    let mut progress = |progress| bar.show(progress);
+    let made = vault.replica.commit_local(&mut Earlier { at_ms }, options, &mut progress);
+    made.map(drop).map_err(|error| of_vault(error.into(), vault.replica.fs().place()))
 }
 
 /// Puts copies beside files that both sides replaced, where the policy says so, and sends them.

@@ -26,6 +26,23 @@ impl World for Machine {
     }
 }
 
+/// This machine as if it were earlier: what a history brings in has the dates it had there.
+#[derive(Debug, Clone, Copy)]
+pub struct Earlier {
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+impl World for Earlier {
+    fn now_ms(&self) -> u64 {
+        self.at_ms.min(now_ms())
+    }
+
+    fn random(&mut self) -> [u8; 16] {
+        Machine.random()
+    }
+}
+
 /// Shifts the clock.
 pub fn set_offset_ms(offset_ms: i64) {
     OFFSET_MS.store(offset_ms, Ordering::Relaxed);

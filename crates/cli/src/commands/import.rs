@@ -2,7 +2,8 @@
 //!
 //! Invariant: nothing that is in the vault is written over: what is another file there comes in
 //! under a name of its own. Of a git history every text of every commit becomes a version, oldest
-//! first; what it left in the end is what the vault has.
+//! first, with the date of its commit where the vault has no later version; what it left in the end
+//! is what the vault has. Its authors are not kept: a version's author is the replica that made it.
 
 mod git;
 
@@ -22,6 +23,7 @@ use crate::output::{count, plain};
 use crate::progress::Bar;
 use crate::rounds;
 use crate::vault_folder::{OpenVault, VaultFolder};
+use crate::world;
 
 /// Names tried beside one that is taken.
 const ASIDE_MAX: u32 = 1000;
@@ -63,16 +65,16 @@ pub fn run(args: &Import, context: &Context) -> Outcome {
     } else {
         import_folder(&from, &place, &bar, &mut tally)?;
     }
-    commit(&mut vault, &bar)?;
+    commit(&mut vault, world::now_ms(), &bar)?;
     bar.clear();
     tell(&tally, context)
 }
 
-/// Makes versions of what stands in the folder now.
-pub fn commit(vault: &mut OpenVault, bar: &Bar) -> Outcome<()> {
+/// Makes versions of what stands in the folder now, as of a time.
+pub fn commit(vault: &mut OpenVault, at_ms: u64, bar: &Bar) -> Outcome<()> {
     // What the import itself deletes is meant.
     let options = Options { allow_mass_delete: true, restore_missing: false };
-    rounds::make(vault, None, options, bar).map(drop)
+    rounds::record_at(vault, at_ms, options, bar)
 }
 
 /// Where in which vault things go.

@@ -107,14 +107,30 @@ fn an_imported_git_history_is_history_here() {
     git(&repository, &["init", "-q", "-b", "main"]);
     git(&repository, &["config", "user.name", "Grace"]);
     git(&repository, &["config", "user.email", "grace@example.org"]);
-    for text in ["first\n", "first\nsecond\n", "first\nsecond\nthird\n"] {
+    for (text, year) in
+        [("first\n", 2011), ("first\nsecond\n", 2019), ("first\nsecond\nthird\n", 2020)]
+    {
         std::fs::write(repository.join("old.md"), text).unwrap();
         git(&repository, &["add", "-A"]);
-        git(&repository, &["commit", "-q", "-m", "a change"]);
+        let date = format!("--date={year}-03-04T05:06:07Z");
+        git(&repository, &["commit", "-q", "-m", "a change", &date]);
     }
     alice.cru(&["import", repository.to_str().unwrap()]).code_in(&[0, 3]);
     settle(&[&alice, &bob]);
-    assert_eq!(bob.read("old.md"), "first\nsecond\nthird\n");
+    let log = bob.log("old.md");
+    let dates: Vec<&str> = log.iter().map(|version| version["stamp"].as_str().unwrap()).collect();
+    for year in ["2011-03-04", "2019-03-04", "2020-03-04"] {
+        assert!(dates.iter().any(|date| date.starts_with(year)), "{dates:?}");
+    }
+    // What is made from now on is of now, and a history that comes later has no place before it.
+    alice.write("old.md", "first\nsecond\nthird\nfourth\n");
+    alice.sync();
+    let newest = alice.log("old.md").iter().map(|v| v["stamp"].to_string()).max().unwrap();
+    assert!(newest.as_str() > "\"2021", "{newest}");
+    alice.cru(&["import", repository.to_str().unwrap(), "--into", "again"]).code_in(&[0, 3]);
+    settle(&[&alice, &bob]);
+    assert_eq!(bob.log("again/old.md").len(), 3);
+    assert_eq!(bob.read("old.md"), "first\nsecond\nthird\nfourth\n");
     for text in ["first\n", "first\nsecond\n"] {
         assert!(bob.version_of("old.md", text).is_some(), "{text:?} is not in the history");
     }

@@ -41,6 +41,22 @@ struct Importer<'i> {
     left: BTreeSet<String>,
 }
 
+/// A commit of the history.
+struct Commit<'g> {
+    id: &'g str,
+    /// When its author made it, in milliseconds since 1970.
+    at_ms: u64,
+}
+
+impl<'g> Commit<'g> {
+    /// Reads a line of its hash and its seconds; before 1970 is 1970. The lines between are none.
+    fn parse(line: &'g str) -> Option<Self> {
+        let (id, seconds) = line.split_once(' ')?;
+        let seconds = u64::try_from(seconds.parse::<i64>().ok()?).unwrap_or(0);
+        Some(Self { id, at_ms: seconds.saturating_mul(1000) })
+    }
+}
+
 /// Brings every commit in, then what the history left in the end.
 pub fn import(
     from: &Path,
@@ -49,8 +65,9 @@ pub fn import(
     bar: &Bar,
     tally: &mut Tally,
 ) -> Outcome<()> {
-    let listed = git_output(from, &["rev-list", "--reverse", "--topo-order", "HEAD"])?;
-    let commits: Vec<&str> = listed.lines().collect();
+    let listed =
+        git_output(from, &["rev-list", "--reverse", "--topo-order", "--format=%H %at", "HEAD"])?;
+    let commits: Vec<Commit<'_>> = listed.lines().filter_map(Commit::parse).collect();
     let Some(last) = commits.last() else {
         return Err(Failure::failed(format!("{} has no commits", from.display())));
     };
@@ -62,16 +79,16 @@ pub fn import(
         left: BTreeSet::new(),
     };
     let of = commits.len() as u64;
-    for (done, id) in commits.iter().enumerate() {
+    for (done, Commit { id, at_ms }) in commits.iter().enumerate() {
         bar.part("importing commits", done as u64, of);
         let changes = changes_of(from, id)?;
         if importer.apply(&changes)? {
-            commit(vault, bar)?;
+            commit(vault, *at_ms, bar)?;
         }
         importer.tally.commits += 1;
     }
     // Branches that ran beside each other took turns: in the end it is as the last commit says.
-    let tree = tree_of(from, last)?;
+    let tree = tree_of(from, last.id)?;
     importer.settle(&tree)
 }
 
