@@ -41,6 +41,9 @@ pub struct Args {
     /// Measures rsync, unison, git and syncthing too, installing them from Debian.
     #[arg(long)]
     peers: bool,
+    /// The others are not measured on sets of more files: some of them need an hour for 100 000.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    peers_max: usize,
     /// Only the folder of real notes (or 1 000 generated ones), for a first look.
     #[arg(long)]
     quick: bool,
@@ -153,7 +156,12 @@ fn measure_set(
     let files = sets::files(&original)?;
     let bytes = files.values().sum();
     findings.sets.push((name.clone(), files.len(), bytes, edits::renamed_files(&original)?));
-    let tools = if args.peers { TOOLS } else { &TOOLS[..1] };
+    let peers = args.peers && files.len() <= args.peers_max;
+    if args.peers && !peers {
+        let most = args.peers_max;
+        findings.troubles.push(format!("{name}, others than cru: more than {most} files"));
+    }
+    let tools = if peers { TOOLS } else { &TOOLS[..1] };
     for tool in tools {
         let folder = scratch.join(format!("{name}-{}", tool.replace(' ', "")));
         if let Err(error) = measure_tool(&name, tool, &original, &folder, cru, findings) {

@@ -419,13 +419,14 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     ) -> Fallible<(), S> {
         let mut ready = Vec::new();
         let mut staged = Vec::new();
+        let mut downloads = BTreeSet::new();
         for step in steps {
             let Some(wanted) = &step.wanted else { continue };
             let same = step.row.as_ref().is_some_and(|row| row.content == wanted.live.content);
             if same {
                 continue;
             }
-            match self.stage(wanted, &step.name, link, round)? {
+            match self.stage(wanted, &step.name, &mut downloads, link, round)? {
                 Some(file) => {
                     staged.push(file);
                     ready.push(step);
@@ -447,11 +448,13 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         Ok(())
     }
 
-    /// New bytes where nobody sees them; `None` when they cannot be had or written now.
+    /// New bytes where nobody sees them; `None` when they cannot be had or written now. A
+    /// download becomes the first file that holds its bytes; others are copies of it.
     fn stage(
         &self,
         wanted: &Wanted,
         name: &UniqueName,
+        downloads: &mut BTreeSet<String>,
         link: OtherSide<'_, '_>,
         round: &mut Round<'_>,
     ) -> Fallible<Option<write::Staged>, S> {
@@ -460,7 +463,11 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             Some(bytes) => write::stage(&self.fs, &wanted.path, Source::Bytes(&bytes), name),
             None if is_inline(&wanted.live) => return Err(EngineError::Bytes(*content).into()),
             None => match self.fetch(&wanted.live, link, round)? {
-                Some(at) => write::stage(&self.fs, &wanted.path, Source::Move(&at), name),
+                Some(at) => {
+                    let is_first = downloads.insert(at.clone());
+                    let source = if is_first { Source::Move(&at) } else { Source::Copy(&at) };
+                    write::stage(&self.fs, &wanted.path, source, name)
+                }
                 None => return Ok(None),
             },
         };

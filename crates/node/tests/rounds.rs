@@ -418,3 +418,17 @@ fn files_below_a_new_mount_are_not_deleted() {
     assert_eq!(one.read("m/a.md").as_deref(), Some("a\n"));
     assert_eq!(two.read("m/other.md").as_deref(), Some("another disk's\n"));
 }
+
+#[test]
+fn large_files_with_the_same_bytes_all_arrive_in_one_round() {
+    let (mut a, mut b) = pair();
+    a.sync();
+    b.sync();
+    for name in ["one.png", "two.png", "deep/three.png"] {
+        a.write(name, &"p".repeat(300_000));
+    }
+    a.sync();
+    b.sync();
+    in_step(&a, &b);
+    assert_eq!(b.files().len(), 3);
+}
