@@ -9,6 +9,7 @@ use crucible_node::config;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure, Outcome};
+use crate::salvage;
 use crate::world;
 
 const FILE: &str = "last-failure.json";
@@ -52,6 +53,10 @@ impl LastFailure {
 /// What the round says.
 pub fn noting<T>(root: &Path, round: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     let outcome = round();
+    if outcome.is_ok() {
+        // Whatever a repair left for the first contact has done its work.
+        salvage::forget(root);
+    }
     // A file that cannot be written or removed makes `status` say too little or too much, once.
     let _ = match &outcome {
         Ok(_) => fs::remove_file(file(root)),

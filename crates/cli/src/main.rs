@@ -17,6 +17,7 @@ mod output;
 mod past;
 mod progress;
 mod rounds;
+mod salvage;
 mod service;
 mod signals;
 mod vault_folder;

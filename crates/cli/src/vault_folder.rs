@@ -18,6 +18,7 @@ use crucible_vault::real_fs::RealFs;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome, not_a_vault};
 use crate::home::Home;
+use crate::salvage;
 use crate::world;
 
 /// The database inside a vault's state folder.
@@ -114,7 +115,8 @@ impl VaultFolder {
         let fs = RealFs::open(&self.root, &unique)?;
         let lock = VaultLock::acquire(&fs, std::process::id())?;
         let store = self.store()?;
-        let settings = Settings { policies: self.config.rules(), read_only };
+        let bases = salvage::of(&self.root);
+        let settings = Settings { policies: self.config.rules(), read_only, bases };
         let replica = Replica::new(fs, store, settings, scan_on_all_cores)
             .map_err(|glob| Failure::failed(format!("the policy {glob:?} cannot be read")))?;
         Ok(OpenVault { replica, _lock: lock })

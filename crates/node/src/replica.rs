@@ -37,6 +37,9 @@ pub struct Settings {
     pub policies: Vec<PolicyRule>,
     /// The token allows reading only: edits stay here.
     pub read_only: bool,
+    /// What a damaged store still told of the versions that files were made from, for the first
+    /// contact of the one that took its place.
+    pub bases: BTreeMap<VaultPath, VersionId>,
 }
 
 /// What this round may do.
@@ -169,6 +172,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         let was_joined = self.meta()?.joined;
         if !was_joined {
             self.exchange(link, &mut round, true)?;
+            self.take_bases()?;
         }
         for attempt in 1..=ROUNDS_MAX {
             self.take_in(&mut round)?;
@@ -203,6 +207,33 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         self.recovered = true;
         round.report.root = self.store.root().map_err(EngineError::Repo)?;
         Ok(round.report)
+    }
+
+    /// Files that are there and were made from what is the only head of their note now are edits
+    /// of it, not texts that meet for the first time. Of all others nothing is believed.
+    fn take_bases(&mut self) -> Fallible<(), S> {
+        let mut files = Vec::new();
+        for (path, id) in &self.settings.bases {
+            let Some(version) = self.store.version(id).map_err(EngineError::Repo)? else {
+                continue;
+            };
+            let is_head = self.store.heads(&version.note).map_err(EngineError::Repo)? == [*id];
+            let is_placed = self.store.file_of(&version.note).map_err(EngineError::Repo)?.is_some();
+            let is_file = self.fs.stat(path.as_str()).is_ok_and(|stat| stat.kind == FileKind::File);
+            let Some(live) = version.live().filter(|live| live.path == *path) else { continue };
+            if is_head && !is_placed && is_file {
+                files.push(FileRow {
+                    disk_path: path.clone(),
+                    note: version.note,
+                    version: *id,
+                    content: live.content,
+                    kind: live.kind,
+                    stat: FileStat::default(),
+                    seen_ns: 0,
+                });
+            }
+        }
+        self.commit(ReplicaBatch { files, ..ReplicaBatch::default() })
     }
 
     pub(crate) fn begin(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {

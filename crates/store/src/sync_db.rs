@@ -16,7 +16,7 @@ use crucible_core::version::Kind;
 use crucible_sync::replica::{
     Displaced, FileRow, FileStat, Placing, ReplicaBatch, ReplicaMeta, ReplicaStore,
 };
-use rusqlite::{Connection, OptionalExtension, Params, Row};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row};
 
 use crate::blob_store::{BlobStore, FileBlobs};
 use crate::error::{Fault, OpenError, StoreError};
@@ -55,6 +55,25 @@ impl SyncDb {
         let folder = path.parent().unwrap_or(Path::new("."));
         let blobs: Arc<dyn BlobStore> = Arc::new(FileBlobs::new(folder.join(BLOBS)));
         Self { db: VaultDb::new(conn, path, blobs) }
+    }
+
+    /// Which version each file was last in step with, as far as a damaged database still tells.
+    ///
+    /// Nothing is changed by looking. Whoever uses it asks the versions themselves.
+    pub fn salvaged_bases(path: &Path) -> Vec<(VaultPath, VersionId)> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut bases = Vec::new();
+        // What cannot be read is what is damaged: the rows up to there are what there is.
+        let Ok(conn) = Connection::open_with_flags(path, flags) else { return bases };
+        let Ok(mut select) = conn.prepare("SELECT disk_path, version FROM files") else {
+            return bases;
+        };
+        let Ok(mut rows) = select.query([]) else { return bases };
+        while let Ok(Some(row)) = rows.next() {
+            let (Ok(at), Ok(id)) = (row.get::<_, String>(0), row.get(1)) else { continue };
+            bases.extend(VaultPath::new(&at).ok().map(|at| (at, VersionId::from_bytes(id))));
+        }
+        bases
     }
 
     /// Where the database is.

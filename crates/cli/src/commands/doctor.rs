@@ -22,6 +22,7 @@ use crate::attach;
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::output::{BAD, GOOD, WARN, count, moment, span};
+use crate::salvage;
 use crate::vault_folder::{DATABASE, VaultFolder};
 use crate::words::notice_in_words;
 use crate::world::{self, Machine};
@@ -155,6 +156,7 @@ impl Examination<'_> {
                 return Err(Failure::new(Exit::Refused, "nothing was changed"));
             }
         }
+        salvage::keep(&folder.root, &SyncDb::salvaged_bases(&folder.database()))?;
         let aside = put_aside(folder)?;
         attach::make_database(&folder.root, &folder.config)?;
         let text = format!("begun anew; the damaged one is in {}", aside.display());
