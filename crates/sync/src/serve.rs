@@ -11,7 +11,7 @@ use crucible_core::limits::CLOCK_AHEAD_MAX_MS;
 use crucible_core::merkle::walk::{self, WalkAnswer, WalkAsk, WalkError, WalkLimits};
 use crucible_core::version::Version;
 use crucible_core::view::Policy;
-use crucible_proto::limits::{CONFLICTS_MAX, PAGE_NOTES_MAX};
+use crucible_proto::limits::{CONFLICTS_MAX, PAGE_NOTES_MAX, PAGE_RAW_AIM};
 use crucible_proto::message::{Answer, ConflictNews, Cursor, Done, Have, Round};
 use crucible_proto::parcel::Parcel;
 
@@ -313,13 +313,25 @@ impl<R: Repo> Serving<'_, R> {
         };
         let mut packer = Packer::new(staged, self.vault, &receiver);
         let mut at = 0;
-        while at < asked.len() {
+        while at < asked.len() && !packer.is_full() {
             let page = &asked[at..asked.len().min(at + PAGE_NOTES_MAX)];
             let (mut lacking, mut ends) = (Vec::new(), Vec::new());
             for asked in page {
-                let heads = staged.heads(&asked.note)?;
-                lacking.extend(heads.iter().filter(|head| !known.contains(head)));
+                let mut heads = staged.heads(&asked.note)?;
+                heads.retain(|head| !known.contains(head));
+                // Told whole, so beside others they could be more than a parcel holds.
+                let is_heavy = heads.len() > 1 && raw_bytes(staged, &heads)? > PAGE_RAW_AIM as u64;
+                if is_heavy && at + ends.len() > 0 {
+                    break;
+                }
+                lacking.extend(heads);
                 ends.push(lacking.len());
+                if is_heavy {
+                    break;
+                }
+            }
+            if ends.is_empty() {
+                break;
             }
             let taken = packer.push_all(&lacking)?;
             // A note is told with all its heads or not at all.
@@ -332,9 +344,6 @@ impl<R: Repo> Serving<'_, R> {
                 told += 1;
             }
             at += told;
-            if packer.is_full() {
-                break;
-            }
         }
         let next = (at < asked.len()).then(|| self.cursor_after(&asked[..at]));
         Ok((packer.finish(), next))
@@ -426,6 +435,12 @@ fn merge_all<R: Repo>(staged: &mut Staged<'_, R>, policy: Policy<'_>) -> Fallibl
         }
     }
     Ok(merged)
+}
+
+/// What the contents of some versions are in all.
+fn raw_bytes<R: Repo>(staged: &Staged<'_, R>, ids: &[VersionId]) -> Fallible<u64, R> {
+    let found = versions(staged, ids)?;
+    Ok(found.iter().filter_map(|version| version.live()).map(|live| live.bytes).sum())
 }
 
 fn versions<R: Repo>(

@@ -434,3 +434,42 @@ fn a_first_sync_of_many_notes_goes_in_pages_and_comes_out_whole() {
     assert_eq!(b.text("n4999.md").as_deref(), Some("note number 4999\n"));
     assert_eq!(a.store.root().unwrap(), b.store.root().unwrap());
 }
+
+#[test]
+fn a_note_of_several_huge_heads_makes_a_page_of_its_own() {
+    let mut server = Server::new();
+    let huge = |mark: &str| {
+        let line = |n: u32| format!("{mark} {:08x}\n", n.wrapping_mul(2_654_435_761));
+        let mut text: String = (0..1_400_000).map(line).collect();
+        text.truncate(15 << 20);
+        text
+    };
+    let mut author = Device::new(1);
+    let small = huge("a");
+    author.create("a.md", &small[..4_000_000]);
+    author.commit(Change::Created { path: p("b.md"), found: found(&small) }, Some(&small));
+    // Two births of one note that nobody has merged yet.
+    let mut other = Device::new(2);
+    let second = huge("b");
+    other.create("b.md", &second);
+    for device in [&author, &other] {
+        let mut staged = Staged::new(&server.store);
+        let mut unsent = device.store.unsent().unwrap();
+        for id in unsent.drain(..) {
+            let version = device.store.version(&id).unwrap().unwrap();
+            let live = version.live().unwrap();
+            let bytes = device.store.content(&live.content).unwrap().unwrap();
+            staged.put_new_content(live.content, bytes, None).unwrap();
+            staged.put_version((*version).clone()).unwrap();
+        }
+        let batch = staged.finish().unwrap();
+        server.store.commit_from(&batch, &origin()).unwrap();
+    }
+    assert_eq!(server.store.heads(&author.note("b.md")).unwrap().len(), 2);
+    let mut reader = Device::new(3);
+    reader.sync(&mut server);
+    for text in [&small[..4_000_000], &small, &second] {
+        let hash = ContentHash::of_text(text);
+        assert!(reader.store.has_content(&hash).unwrap());
+    }
+}
