@@ -342,6 +342,14 @@ mod tests {
     }
 
     #[test]
+    fn the_protocol_page_lists_every_code() {
+        let page = include_str!("../../../docs/protocol.md");
+        for code in Code::ALL {
+            assert!(page.contains(&format!("`{}`", code.as_str())), "{code:?} is not described");
+        }
+    }
+
+    #[test]
     fn a_full_disk_is_told_from_a_bug_however_deep_it_lies() {
         let path = || std::path::PathBuf::from("/home/anna");
         let full = || StoreError::Full { path: path() };

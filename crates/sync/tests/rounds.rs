@@ -440,8 +440,8 @@ fn a_note_of_several_huge_heads_makes_a_page_of_its_own() {
     let mut server = Server::new();
     let huge = |mark: &str| {
         let line = |n: u32| format!("{mark} {:08x}\n", n.wrapping_mul(2_654_435_761));
-        let mut text: String = (0..1_400_000).map(line).collect();
-        text.truncate(15 << 20);
+        let mut text: String = (0..1_600_000).map(line).collect();
+        text.truncate(16 << 20);
         text
     };
     let mut author = Device::new(1);

@@ -1,7 +1,8 @@
 //! `cru export`: a plain copy, or the whole history as a git repository.
 //!
 //! The repository has one line of commits, one a version, parents before children: a version that
-//! lost a merge is followed by the one that won, so `git log -p` shows every text that ever was.
+//! lost a merge is followed by the one that won, so `git log -p` shows every text that ever was. It
+//! would show nothing of a merge commit, so a merge version is an ordinary one that names its parents.
 
 mod git_stream;
 
