@@ -26,7 +26,7 @@ const PROPERTY_SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "20261123");
 #[derive(Parser)]
 pub struct Args {
     /// How many simulated worlds are run, from the first seed on: about a minute's worth.
-    #[arg(long, default_value_t = 8_000)]
+    #[arg(long, default_value_t = 20_000)]
     sim_seeds: u64,
     /// Recorded merges (JSON lines) to score as well; skipped when none are named.
     #[arg(long, value_name = "FILE")]

@@ -42,6 +42,12 @@ pub enum ActionError<E: std::error::Error + Send + Sync + 'static> {
         /// Which note.
         path: VaultPath,
     },
+    /// The note was deleted since, so there is nothing to put the side into.
+    #[error("{path} was deleted since; bring it back first, then take the side")]
+    Deleted {
+        /// Which note.
+        path: VaultPath,
+    },
     /// The bytes of a version are neither here nor to be had.
     #[error("the bytes of version {0} are not here; is the server reachable?")]
     NoBytes(VersionId),
@@ -101,13 +107,18 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             (_, Clash::Body(hunk) | Clash::Key { hunk, .. } | Clash::FirstContact(hunk)) => {
                 self.chosen_text(&conflict, hunk, take, fetch)?
             }
-            (Take::Loser, Clash::EditOverDelete) => {
-                self.only_head(&conflict.note)?.map(|base| (Change::Deleted { base }, None))
+            (Take::Loser, Clash::EditOverDelete) => match self.unedited_head(&conflict, fetch) {
+                Ok(base) => Some((Change::Deleted { base }, None)),
+                // Somebody has deleted it by hand.
+                Err(ActionError::Deleted { .. }) => None,
+                Err(error) => return Err(error),
+            },
+            (Take::Loser, Clash::Path { loser }) => {
+                let base = self.live_head(&conflict)?;
+                Some((Change::Moved { base, path: loser.clone() }, None))
             }
-            (Take::Loser, Clash::Path { loser }) => self
-                .only_head(&conflict.note)?
-                .map(|base| (Change::Moved { base, path: loser.clone() }, None)),
             (Take::Loser, Clash::Content) => {
+                self.unedited_head(&conflict, fetch)?;
                 let bytes = self.bytes_of(&conflict.loser, fetch)?;
                 self.edit_of(&conflict.note, &bytes)?
             }
@@ -193,7 +204,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         let path = conflict.path.clone();
         let edited_since = || ActionError::EditedSince { path: path.clone() };
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
-        let Some(head) = self.only_head(&conflict.note)? else { return Err(edited_since()) };
+        let head = self.live_head(conflict)?;
         let merged = text(self.bytes_of(&conflict.merge, fetch)?).ok_or_else(edited_since)?;
         let current = text(self.bytes_of(&head, fetch)?).ok_or_else(edited_since)?;
         let choice = match take {
@@ -273,6 +284,34 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             [head] => Some(*head),
             _ => None,
         })
+    }
+
+    /// The same, if it holds what the merge made of it: nobody has written to it since.
+    fn unedited_head(&self, conflict: &Conflict, fetch: FetchBytes<'_>) -> Done<VersionId, S> {
+        let head = self.live_head(conflict)?;
+        let content = |version: &Version| version.live().map(|live| live.content);
+        let then = match self.store.version(&conflict.merge).map_err(engine)? {
+            Some(merge) => content(&merge),
+            None => {
+                let bytes = self.bytes_of(&conflict.merge, fetch)?;
+                Some(found_of(&conflict.path, &bytes).content)
+            }
+        };
+        if then == content(&*self.version(&head)?) {
+            return Ok(head);
+        }
+        Err(ActionError::EditedSince { path: conflict.path.clone() })
+    }
+
+    /// The head of a conflict's note; there is only one and it is live.
+    fn live_head(&self, conflict: &Conflict) -> Done<VersionId, S> {
+        let Some(head) = self.only_head(&conflict.note)? else {
+            return Err(ActionError::EditedSince { path: conflict.path.clone() });
+        };
+        match self.version(&head)?.live() {
+            Some(_) => Ok(head),
+            None => Err(ActionError::Deleted { path: conflict.path.clone() }),
+        }
     }
 
     pub(crate) fn version(&self, id: &VersionId) -> Done<Arc<Version>, S> {

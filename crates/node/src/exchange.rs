@@ -3,13 +3,14 @@
 //! Every answer that has stored nothing (a wrong clock, a copied folder, missing blobs, records
 //! that do not resolve) is mended here and asked again; each of these can happen only so often.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
 use crucible_core::hash::ContentHash;
-use crucible_core::id::{NoteId, VersionId};
+use crucible_core::id::{LeafHash, NoteId, VersionId};
 use crucible_core::limits::CLOCK_AHEAD_MAX_MS;
 use crucible_core::merkle::walk::{Walk, WalkAnswer, WalkAsk, WalkError, WalkLimits};
+use crucible_core::merkle::{Difference, Sighting};
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Kind;
 use crucible_proto::limits::{HAVE_MAX, INLINE_BYTES_MAX};
@@ -43,6 +44,10 @@ enum Heard {
     Again,
     /// Ask again with whole records.
     AgainWhole,
+    /// Ask again about the oldest unsent version alone, then about the next.
+    AgainOneByOne,
+    /// Ask again about all of them.
+    AgainAll,
     /// No common root is known there; its answer to the walk that the round began.
     Walk(Option<WalkAnswer>),
 }
@@ -60,6 +65,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             policies: self.settings.policies.clone(),
             allow_mass_delete: round.options.allow_mass_delete,
             whole: false,
+            only_first: false,
             cursor: pulled.map(|after| Cursor { after }),
             pull_only,
         };
@@ -81,7 +87,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                         return Ok(false);
                     }
                     walked = true;
-                    let notes = self.find_differences(link, None)?;
+                    let differing = self.find_differences(link, None)?;
+                    let notes: Vec<NoteId> = ask::notes(&differing).collect();
                     if self.tell_of(link, round, &mut asking, &notes)? {
                         return Ok(true);
                     }
@@ -91,8 +98,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                     walked = true;
                     mends += 1;
                     let begun = opened.map(|(walk, _)| walk).zip(answer);
-                    let mut notes = self.find_differences(link, begun)?;
-                    self.expect_little(&mut notes, round)?;
+                    let differing = self.find_differences(link, begun)?;
+                    let notes = self.expect_little(&differing, round)?;
                     if self.tell_of(link, round, &mut asking, &notes)? {
                         return Ok(true);
                     }
@@ -102,6 +109,14 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 Heard::AgainWhole => {
                     mends += 1;
                     asking.whole = true;
+                }
+                Heard::AgainOneByOne => {
+                    mends += 1;
+                    asking.only_first = true;
+                }
+                Heard::AgainAll => {
+                    mends += 1;
+                    asking.only_first = false;
                 }
             }
         }
@@ -130,9 +145,14 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 self.correct_clock(round, now_ms)?;
                 Ok(Heard::Again)
             }
+            // An answer that was lost may have stored some of them; minted again those would be
+            // edits made twice. Asked about one, the answer is about that one.
+            Answer::Cloned { .. } if request.sent.len() > 1 => Ok(Heard::AgainOneByOne),
             Answer::Cloned { .. } => {
-                self.become_another(round)?;
-                Ok(Heard::Again)
+                round.report.notice(Notice::Cloned);
+                let unsent = self.store.unsent().map_err(EngineError::Repo)?;
+                self.take_another_id(&unsent, round)?;
+                Ok(Heard::AgainAll)
             }
             Answer::Guard { .. } if round.options.restore_missing && !round.undoes_losses => {
                 round.undoes_losses = true;
@@ -158,7 +178,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         request: &Request,
         done: Done,
     ) -> Fallible<Heard, S> {
-        let (next, root, merged) = (done.next, done.root, done.merged);
+        let (next, root, merged, now_ms) = (done.next, done.root, done.merged, done.now_ms);
         let losses = match round.undoes_losses {
             true => Losses::Undone { now_ms: round.world.now_ms() },
             false => Losses::Followed,
@@ -172,6 +192,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             Err(other) => return Err(SyncError::Received(other)),
         };
         self.commit(absorbed.batch)?;
+        self.end_correction(round, now_ms)?;
         let report = &mut round.report;
         report.server_root = root;
         report.pushed += request.sent.len() as u64;
@@ -186,9 +207,22 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         }
         (round.progress)(Progress::Receiving { done: round.report.pulled });
         if absorbed.cloned {
-            self.become_another(round)?;
+            self.count_anew(round)?;
         }
         Ok(Heard::Done { in_step: absorbed.in_step, next })
+    }
+
+    /// A clock that was corrected and has been set right since would now be wrong the other way.
+    fn end_correction(&mut self, round: &mut Round<'_>, now_ms: u64) -> Fallible<(), S> {
+        let meta = self.meta()?;
+        let here = round.world.now_ms();
+        let corrected = here.saturating_add_signed(meta.clock_correction_ms);
+        let is_near = |ms: u64| ms.abs_diff(now_ms) <= CLOCK_AHEAD_MAX_MS;
+        if meta.clock_correction_ms == 0 || is_near(corrected) || !is_near(here) {
+            return Ok(());
+        }
+        let meta = ReplicaMeta { clock_correction_ms: 0, ..meta };
+        self.commit(ReplicaBatch { meta: Some(meta), ..ReplicaBatch::default() })
     }
 
     /// Believes the other side's clock and mints what nobody else has again.
@@ -201,7 +235,15 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         if by_ms != 0 {
             round.report.notice(Notice::ClockCorrected { by_ms });
         }
-        self.mint_again(&*round.world, |meta| meta.clock_correction_ms = by_ms)
+        // What is not ahead of what the other side takes may have been stored there already.
+        let latest = now_ms.saturating_add(CLOCK_AHEAD_MAX_MS);
+        let mut ahead = Vec::new();
+        for id in self.store.unsent().map_err(EngineError::Repo)? {
+            if self.known_version(&id)?.stamp.ms() > latest {
+                ahead.push(id);
+            }
+        }
+        self.mint_again(&*round.world, &ahead, |meta| meta.clock_correction_ms = by_ms)
     }
 
     /// The first request of a walk, to go with the first round of a connection: only then can
@@ -247,43 +289,71 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                     at += page.len();
                     in_step = equal;
                 }
-                Heard::Again | Heard::AgainWhole | Heard::Walk(_) => mends += 1,
+                Heard::Again
+                | Heard::AgainWhole
+                | Heard::AgainOneByOne
+                | Heard::AgainAll
+                | Heard::Walk(_) => mends += 1,
             }
         }
         Ok(in_step && at >= notes.len())
     }
 
-    /// The other side knows no common root, and the two differ in `notes`. It may have forgotten
-    /// how far this replica has counted, and a copy of this folder may come to it first, so what
-    /// is unsent is minted again, which makes its notes differ as well; and its log of conflicts
-    /// may be another one than it was. Where nothing differs, its root is ours.
-    fn expect_little(&mut self, notes: &mut Vec<NoteId>, round: &mut Round<'_>) -> Fallible<(), S> {
+    /// The other side knows no common root; the notes to tell it of. It may have forgotten how far
+    /// this replica has counted, and a copy of this folder may come to it first, so what is
+    /// unsent and not there is minted again, which makes its notes differ as well; and its log of
+    /// conflicts may be another one than it was. Where nothing differs, its root is ours.
+    fn expect_little(
+        &mut self,
+        differing: &[Difference],
+        round: &mut Round<'_>,
+    ) -> Fallible<Vec<NoteId>, S> {
         let meta = self.meta()?;
-        let common_root = match notes.is_empty() {
+        let common_root = match differing.is_empty() {
             true => self.store.root().map_err(EngineError::Repo)?,
             false => meta.common_root,
         };
         let meta = ReplicaMeta { common_root, pulled: None, conflicts_seen: 0, ..meta };
         self.commit(ReplicaBatch { meta: Some(meta), ..ReplicaBatch::default() })?;
-        let unsent = self.store.unsent().map_err(EngineError::Repo)?;
-        if unsent.is_empty() {
-            return Ok(());
+        let unsent = self.unknown_there(differing)?;
+        if !unsent.is_empty() {
+            self.take_another_id(&unsent, round)?;
         }
-        self.take_another_id(round)?;
-        let mut all: BTreeSet<NoteId> = notes.iter().copied().collect();
+        let mut notes: BTreeSet<NoteId> = ask::notes(differing).collect();
         for id in self.store.unsent().map_err(EngineError::Repo)? {
-            all.insert(self.known_version(&id)?.note);
+            notes.insert(self.known_version(&id)?.note);
         }
-        *notes = all.into_iter().collect();
-        Ok(())
+        Ok(notes.into_iter().collect())
     }
 
-    /// Walks the two trees; the notes in which they differ.
+    /// What is unsent and not known on the other side, oldest first. An answer that was lost may
+    /// have stored some of it: then it is the other side's head of its note, or below that.
+    fn unknown_there(&self, differing: &[Difference]) -> Fallible<Vec<VersionId>, S> {
+        let theirs: BTreeMap<NoteId, Option<&Sighting>> =
+            differing.iter().map(|one| (one.note, one.theirs.as_ref())).collect();
+        let unsent = self.store.unsent().map_err(EngineError::Repo)?;
+        let mut known = BTreeSet::new();
+        for id in unsent.iter().rev() {
+            let version = self.known_version(id)?;
+            let is_there = match theirs.get(&version.note) {
+                None => true,
+                Some(None) => false,
+                Some(Some(seen)) => LeafHash::of(&version.note, &[*id]).tag() == seen.tag,
+            };
+            if is_there || known.contains(id) {
+                known.insert(*id);
+                known.extend(&version.parents);
+            }
+        }
+        Ok(unsent.into_iter().filter(|id| !known.contains(id)).collect())
+    }
+
+    /// Walks the two trees; what differs.
     fn find_differences(
         &self,
         link: &mut dyn Link,
         mut begun: Option<(Walk, WalkAnswer)>,
-    ) -> Fallible<Vec<NoteId>, S> {
+    ) -> Fallible<Vec<Difference>, S> {
         const RESTARTS_MAX: u32 = 5;
         for _ in 0..RESTARTS_MAX {
             let mine = self.store.root().map_err(EngineError::Repo)?;
@@ -306,7 +376,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 answered = Some(WalkAnswer::decode(&body).map_err(|error| malformed(&error))?);
             };
             match result {
-                Ok(()) => return Ok(ask::notes(&walk.into_differences()).collect()),
+                Ok(()) => return Ok(walk.into_differences()),
                 Err(WalkError::Restart(_)) => {}
                 Err(WalkError::Read(error)) => return Err(EngineError::from(error).into()),
                 Err(other) => return Err(malformed(&other).into()),

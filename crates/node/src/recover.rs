@@ -14,7 +14,7 @@ use crucible_vault::write::{self, Kept, Leftover, Retired};
 use crate::error::SyncError;
 use crate::replica::{Fallible, Replica, Round};
 use crate::report::Notice;
-use crate::settle::download_name;
+use crate::settle::{UNSEEN, download_name};
 
 impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     /// Once after opening: finishes or takes back what a crash interrupted.
@@ -89,6 +89,15 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         }
         batch.placed.push(path.clone());
         batch.unsettled.push(intention.note);
+        if let (Some(kept), Some(version), false) = (&displaced, base, is_ours) {
+            batch.displaced.push(Displaced {
+                undo: kept.at.clone(),
+                note: intention.note,
+                version,
+                content: UNSEEN,
+                round: self.meta()?.rounds,
+            });
+        }
         self.commit(batch)?;
         let Some(kept) = displaced else { return Ok(()) };
         if is_ours {

@@ -180,7 +180,13 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let settled = self.settle(Some(link), &mut round)?;
             // A file that this disk refuses is told of and comes with a later round.
             let refused = attempt == ROUNDS_MAX && round.report.has_unplaced();
-            if in_step && (settled || refused) && self.nothing_to_send(&mut round)? {
+            let done = in_step && (settled || refused) && self.nothing_to_send(&mut round)?;
+            // Whoever goes on writing is in step but for what they have written since.
+            let overtaken = in_step && attempt == ROUNDS_MAX;
+            if done || overtaken {
+                if !done {
+                    self.tell_overtaken(&mut round)?;
+                }
                 if was_joined {
                     self.remember_round(&mut round)?;
                 }
@@ -240,7 +246,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         // A crash may have come between learning that this folder is a copy and acting on it.
         let meta = self.meta()?;
         if self.store.counter(&meta.replica).map_err(EngineError::Repo)? > meta.counter {
-            self.become_another(round)?;
+            self.count_anew(round)?;
         }
         let comes_up = !self.recovered;
         if comes_up {
@@ -253,6 +259,19 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         self.commit(ReplicaBatch { meta: Some(meta), ..ReplicaBatch::default() })?;
         self.look_at_displaced(round)?;
         if comes_up { self.expire_trash(round) } else { Ok(()) }
+    }
+
+    /// Names the files that changed again and again while they were brought into step.
+    fn tell_overtaken(&self, round: &mut Round<'_>) -> Fallible<(), S> {
+        const NAMED_MAX: usize = 8;
+        for note in self.store.unsettled().map_err(EngineError::Repo)?.iter().take(NAMED_MAX) {
+            if let Some(row) = self.store.file_of(note).map_err(EngineError::Repo)? {
+                let path = row.disk_path.to_string();
+                let reason = "it changed while it was written; the next sync goes on".to_owned();
+                round.report.notice(Notice::NotPlaced { path, reason });
+            }
+        }
+        Ok(())
     }
 
     fn nothing_to_send(&self, round: &mut Round<'_>) -> Fallible<bool, S> {
@@ -297,30 +316,36 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     ) -> Fallible<Scan, S> {
         let now_ns = self.fs.clock_ns().map_err(SyncError::Folder)?;
         if options.restore_missing {
-            let request = ScanRequest { rows, now_ns, mounts: &[], covered: &[] };
-            return Ok((self.scanner)(&self.fs, &request));
+            return Ok(self.scan(&ScanRequest { rows, now_ns, mounts: &[], covered: &[] }));
         }
         let mounts = mounts::known(&self.fs).map_err(SyncError::Folder)?;
         let request = ScanRequest { rows, now_ns, mounts: &mounts, covered: &[] };
-        let scan = (self.scanner)(&self.fs, &request);
+        let scan = self.scan(&request);
         let covered = mounts::covered(rows, &mounts, &scan);
         if covered.is_empty() {
             return Ok(scan);
         }
-        Ok((self.scanner)(&self.fs, &ScanRequest { covered: &covered, ..request }))
+        Ok(self.scan(&ScanRequest { covered: &covered, ..request }))
     }
 
-    /// Mints everything unsent again: this folder is a copy, or its clock was wrong.
+    fn scan(&self, request: &ScanRequest<'_>) -> Scan {
+        let mut scan = (self.scanner)(&self.fs, request);
+        scan.spell_as(request.rows.keys());
+        scan
+    }
+
+    /// Mints again what is unsent and known to nobody else: this folder is a copy, or its clock was
+    /// wrong. `which` is oldest first and names all that is unsent and descends from it.
     pub(crate) fn mint_again(
         &mut self,
         world: &dyn World,
+        which: &[VersionId],
         change: impl FnOnce(&mut ReplicaMeta),
     ) -> Fallible<(), S> {
         let mut meta = self.meta()?;
         change(&mut meta);
-        let unsent = self.store.unsent().map_err(EngineError::Repo)?;
         let mut staged = Staged::new(&self.store);
-        let reminted = mint::remint(&mut staged, &mut meta, world.now_ms(), &unsent)?;
+        let reminted = mint::remint(&mut staged, &mut meta, world.now_ms(), which)?;
         let repo = staged.finish()?;
         let renamed = |id: &mut VersionId| match reminted.get(id) {
             Some(new) => {
@@ -348,16 +373,23 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         })
     }
 
-    /// Goes on under a new replica id: this folder is a copy of another.
-    pub(crate) fn become_another(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
+    /// Counts anew under a replica id that nobody has had: this folder is a copy of another.
+    pub(crate) fn count_anew(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
         round.report.notice(Notice::Cloned);
-        self.take_another_id(round)
+        let id = ReplicaId::from_bytes(round.world.random());
+        let mut meta = self.meta()?;
+        mint::start_over(&mut meta, id);
+        self.commit(ReplicaBatch { meta: Some(meta), ..ReplicaBatch::default() })
     }
 
-    /// Mints what is unsent under a replica id that nobody has had.
-    pub(crate) fn take_another_id(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
+    /// Mints again under a replica id that nobody has had what nobody else has.
+    pub(crate) fn take_another_id(
+        &mut self,
+        which: &[VersionId],
+        round: &mut Round<'_>,
+    ) -> Fallible<(), S> {
         let id = ReplicaId::from_bytes(round.world.random());
-        self.mint_again(&*round.world, |meta| mint::start_over(meta, id))
+        self.mint_again(&*round.world, which, |meta| mint::start_over(meta, id))
     }
 }
 

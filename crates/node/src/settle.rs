@@ -41,6 +41,9 @@ const CHUNK_BYTES: u64 = 16 << 20;
 /// Passes over notes that change while they are placed, before the folder is scanned again.
 const PASSES_MAX: usize = 8;
 
+/// No bytes have this hash: what is watched as this is looked at until it has been versioned.
+pub(crate) const UNSEEN: ContentHash = ContentHash::from_bytes([0; 32]);
+
 /// Where a note belongs, and what it holds.
 struct Wanted {
     path: VaultPath,
@@ -531,16 +534,17 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             write::Displaced::Nothing => Ok(()),
             write::Displaced::Clean(kept) => self.watch(Some(kept), row, outcome),
             write::Displaced::Edited(kept) => {
+                // Versioned after this chunk is recorded, and not forgotten by a crash in between.
+                let number = self.meta()?.rounds;
+                outcome.batch.displaced.push(watched(kept.at.clone(), row, UNSEEN, number));
                 outcome.edits.push((row.version, path.clone(), kept));
                 Ok(())
             }
             write::Displaced::Unread { at, source } => {
                 let reason = format!("what it held lies at {at} and cannot be read now: {source}");
                 round.report.notice(Notice::NotPlaced { path: path.to_string(), reason });
-                // Another hash than it has: it is looked at until it can be read.
-                let content = ContentHash::from_bytes([0; 32]);
                 let number = self.meta()?.rounds;
-                outcome.batch.displaced.push(watched(at, row, content, number));
+                outcome.batch.displaced.push(watched(at, row, UNSEEN, number));
                 Ok(())
             }
         }
@@ -561,8 +565,10 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         postponed: &BTreeSet<NoteId>,
         round: &mut Round<'_>,
     ) -> Fallible<(), S> {
-        let Outcome { mut batch, edits, changed, .. } = outcome;
+        let Outcome { mut batch, edits, changed, postponed: again } = outcome;
         round.changed.extend(changed);
+        // Some were looked at only because they share names with others.
+        batch.unsettled.extend(again);
         batch.settled.extend(taken.iter().filter(|note| !postponed.contains(note)));
         let mut last: BTreeMap<VaultPath, FileRow> = BTreeMap::new();
         for row in std::mem::take(&mut batch.files) {
@@ -648,6 +654,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let Ok(aside) = path.with_name(&name) else { break };
             match self.fs.rename_new(&kept.at, aside.as_str()) {
                 Ok(()) => {
+                    // It is watched no longer than until its old name is free.
+                    let dir = parent(aside.as_str());
+                    self.fs.sync_dir(dir).map_err(SyncError::Folder)?;
                     let reason = format!("an edit made at the same moment is kept as {aside}");
                     round.report.notice(Notice::NotPlaced { path: path.to_string(), reason });
                     return Ok(());

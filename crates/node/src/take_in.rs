@@ -362,8 +362,12 @@ impl<F: FileSystem, S: ReplicaStore> Recording<'_, F, S> {
 
     fn gone(&mut self, row: &FileRow) -> Fallible<(), S> {
         self.batch.files_gone.push(row.disk_path.clone());
-        // Deleted there as well, or replaced while it was gone here: nothing to add.
-        if self.staged.known_version(&row.version)?.live().is_some() {
+        // Deleted there as well, or by this device before it stopped: nothing to add.
+        let mut has_live_head = false;
+        for head in self.staged.heads(&row.note)? {
+            has_live_head |= self.staged.known_version(&head)?.live().is_some();
+        }
+        if has_live_head && self.staged.known_version(&row.version)?.live().is_some() {
             self.mint(&Change::Deleted { base: row.version })?;
         }
         Ok(())

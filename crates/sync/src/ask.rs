@@ -31,6 +31,8 @@ pub struct Asking {
     pub allow_mass_delete: bool,
     /// See `Round::whole`.
     pub whole: bool,
+    /// Of what is unsent only the oldest is sent.
+    pub only_first: bool,
     /// Where the pull goes on.
     pub cursor: Option<Cursor>,
     /// Pull only: unsent versions stay where they are (first contact, reading capability).
@@ -149,7 +151,8 @@ fn request_with<S: ReplicaStore>(
     };
     let receiver = OtherSide { unsent: &set, in_step_at, whole: asking.whole };
     let mut packer = Packer::new(&staged, meta.vault, &receiver);
-    let taken = packer.push_all(versions)?;
+    let most = if asking.only_first && have.is_empty() { 1 } else { usize::MAX };
+    let taken = packer.push_all(&versions[..versions.len().min(most)])?;
     let sent = versions[..taken].to_vec();
     let mut blobs = Vec::new();
     for id in &sent {

@@ -17,7 +17,7 @@ use crucible_core::view::Source;
 
 use crate::pack::Event;
 use crate::replica::ReplicaMeta;
-use crate::repo::Repo;
+use crate::repo::{Repo, Seq};
 use crate::staged::{EngineError, Staged};
 
 /// Bytes that a file holds now.
@@ -236,25 +236,18 @@ pub fn remint<R: Repo>(
 ) -> Fallible<Reminted, R> {
     let mut olds = Vec::with_capacity(unsent.len());
     let mut affected = Vec::with_capacity(unsent.len());
-    let mut newest_kept = 0;
     for id in unsent {
         let old = staged.known_version(id)?;
         // A merge of what everybody has is the same merge again.
         if old.is_merge() && !old.parents.iter().any(|parent| affected.contains(parent)) {
-            newest_kept = newest_kept.max(old.stamp.ticks());
             continue;
-        }
-        for parent in old.parents.iter().filter(|parent| !affected.contains(parent)) {
-            if let Some(parent) = staged.version(parent)? {
-                newest_kept = newest_kept.max(parent.stamp.ticks());
-            }
         }
         affected.push(*id);
         olds.push((*id, old));
     }
     staged.drop_versions(&affected)?;
     // The clock starts over: the stamps that were wrong must not hold it up.
-    meta.ticks = newest_kept;
+    meta.ticks = newest_ticks(staged)?;
     let mut reminted = Reminted::new();
     let mut stamps: BTreeMap<Stamp, Stamp> = BTreeMap::new();
     let mut dots: BTreeMap<Dot, Dot> = BTreeMap::new();
@@ -288,6 +281,20 @@ pub fn remint<R: Repo>(
         reminted.insert(id, staged.put_version(version)?.0);
     }
     Ok(reminted)
+}
+
+/// The newest stamp of any head, which is what the clock has to be past.
+fn newest_ticks<R: Repo>(staged: &Staged<'_, R>) -> Fallible<u64, R> {
+    let repo = staged.repo();
+    let now = repo.seq().map_err(EngineError::Repo)?;
+    let notes = repo.changed(Seq(0), now, usize::MAX).map_err(EngineError::Repo)?;
+    let mut newest = 0;
+    for (_, note) in notes {
+        for head in staged.heads(&note)? {
+            newest = newest.max(staged.known_version(&head)?.stamp.ticks());
+        }
+    }
+    Ok(newest)
 }
 
 /// What became of versions that were taken back: what stands in the place of each.

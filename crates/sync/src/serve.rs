@@ -136,7 +136,7 @@ impl<R: Repo> Serving<'_, R> {
             Err(UnpackError::Engine(error)) => return Err(error.into()),
             Err(other) => return Err(ServeError::Unpack(other)),
         };
-        if let Some(answer) = self.distrust(&staged, &pushed, counter)? {
+        if let Some(answer) = self.distrust(&staged, &pushed)? {
             return Ok(refused(answer));
         }
         let policy = |path: &_| policies.overlap(path);
@@ -189,7 +189,6 @@ impl<R: Repo> Serving<'_, R> {
         &self,
         staged: &Staged<'_, R>,
         pushed: &[VersionId],
-        counter: u64,
     ) -> Fallible<Option<Answer>, R> {
         let latest = self.now_ms.saturating_add(CLOCK_AHEAD_MAX_MS);
         for id in pushed {
@@ -201,8 +200,9 @@ impl<R: Repo> Serving<'_, R> {
                 return Ok(Some(Answer::ClockAhead { now_ms: self.now_ms }));
             }
             // After a walk versions come again that a restored server has forgotten.
-            let own = version.dot().filter(|dot| dot.replica == self.round.replica);
-            if self.round.have.is_empty() && own.is_some_and(|dot| dot.counter <= counter) {
+            let Some(dot) = version.dot().filter(|_| self.round.have.is_empty()) else { continue };
+            let counter = self.repo.counter(&dot.replica).map_err(EngineError::Repo)?;
+            if dot.counter <= counter {
                 return Ok(Some(Answer::Cloned { counter }));
             }
         }

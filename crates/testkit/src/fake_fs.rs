@@ -15,6 +15,7 @@
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStringExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crucible_vault::fs::{Entry, Facts, FileSystem, Stat};
@@ -98,6 +99,21 @@ pub fn is_crash(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+/// Whether the machine of a [`Disk`] is up: what else is in that machine asks it.
+#[derive(Debug, Clone, Default)]
+pub struct Power(Arc<AtomicBool>);
+
+impl Power {
+    /// Whether the machine has stopped.
+    pub fn is_off(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set_off(&self, off: bool) {
+        self.0.store(off, Ordering::Relaxed);
+    }
+}
+
 /// A handle on a [`Disk`]; clones are handles on the same one.
 #[derive(Debug, Clone)]
 pub struct FakeFs {
@@ -118,6 +134,11 @@ impl FakeFs {
     /// The disk itself: users, clock, faults. Not to be held across a call of [`FileSystem`].
     pub fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().expect("a panic inside a call has failed the test already")
+    }
+
+    /// The power of the machine it is in.
+    pub fn power(&self) -> Power {
+        self.disk().power.clone()
     }
 
     /// Comes up again after a crash, with what the seed lets survive.

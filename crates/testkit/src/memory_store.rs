@@ -22,6 +22,7 @@ use crucible_sync::replica::{
 };
 use crucible_sync::repo::{Batch, Body, ConflictEvent, ConflictState, Repo, Seq};
 
+use crate::fake_fs::Power;
 use crate::simulation::Plant;
 
 /// Why a [`MemoryStore`] refuses.
@@ -36,6 +37,9 @@ pub enum MemoryError {
     /// A frame does not decode.
     #[error("content {0} does not decode")]
     Damaged(ContentHash),
+    /// The machine it is in has stopped.
+    #[error("the machine has crashed")]
+    Crashed,
     /// A replica's method on a server's store.
     #[error("this store belongs to no replica")]
     NoReplica,
@@ -72,6 +76,7 @@ pub struct MemoryStore {
     placing: Arc<BTreeMap<VaultPath, Placing>>,
     displaced: Arc<BTreeMap<String, Displaced>>,
     closed_unsent: Arc<BTreeSet<ConflictId>>,
+    power: Power,
     full: bool,
     commits_left: Option<u32>,
     plant: Option<Plant>,
@@ -193,6 +198,11 @@ impl MemoryStore {
         Self { meta: Some(meta), ..Self::default() }
     }
 
+    /// Puts it into the machine of a disk: it commits nothing once that has stopped.
+    pub fn set_power(&mut self, power: Power) {
+        self.power = power;
+    }
+
     /// Makes every commit fail until it is set back, as a full disk does.
     pub fn set_full(&mut self, full: bool) {
         self.full = full;
@@ -244,7 +254,7 @@ impl MemoryStore {
         row
     }
 
-    fn break_as_planted(&mut self, batch: &ReplicaBatch, rounds: u64) {
+    fn break_as_planted(&mut self, batch: &ReplicaBatch, rounds: u64, ticks: u64) {
         match self.plant {
             Some(Plant::BaseBeforeFile) => {
                 for intention in &batch.placing {
@@ -268,11 +278,30 @@ impl MemoryStore {
             {
                 self.unsent = Arc::default();
             }
+            Some(Plant::StampNotObserved) => {
+                let is_own = |version: &Version| !version.is_merge();
+                let mints = !batch.unsent.is_empty()
+                    && batch.repo.versions.iter().any(|(_, version)| is_own(version));
+                if let (Some(meta), false) = (&mut self.meta, mints) {
+                    meta.ticks = ticks;
+                }
+            }
             Some(Plant::TombstoneDropped) => {
                 let versions = self.versions.clone();
                 Arc::make_mut(&mut self.unsent).retain(|id| versions[id].1.live().is_some());
             }
             _ => {}
+        }
+    }
+
+    /// In place of a merge only the newest of what it merged is the head, where that is planted.
+    fn drop_heads(&mut self, batch: &Batch) {
+        for (_, merge) in batch.versions.iter().filter(|(_, version)| version.is_merge()) {
+            let newest =
+                merge.parents.iter().max_by_key(|id| self.versions.get(id).map(|v| v.1.stamp));
+            if let Some(newest) = newest.copied().filter(|id| self.versions.contains_key(id)) {
+                self.set_heads(&merge.note, &[newest]);
+            }
         }
     }
 
@@ -556,6 +585,9 @@ impl MemoryStore {
     }
 
     fn counter_of(&self, replica: &ReplicaId) -> u64 {
+        if self.plant == Some(Plant::CounterReused) {
+            return 0;
+        }
         self.counters.get(replica).copied().unwrap_or(0)
     }
 
@@ -717,6 +749,9 @@ impl ServerRepo for MemoryStore {
         self.check_bytes(batch)?;
         let first = self.seq + 1;
         self.apply(batch);
+        if self.plant == Some(Plant::HeadDropped) {
+            self.drop_heads(batch);
+        }
         if self.seq >= first {
             Arc::make_mut(&mut self.origins).insert(first, origin.clone());
         }
@@ -790,6 +825,9 @@ impl ReplicaStore for MemoryStore {
     }
 
     fn commit(&mut self, batch: &ReplicaBatch) -> Result<()> {
+        if self.power.is_off() {
+            return Err(MemoryError::Crashed);
+        }
         match &mut self.commits_left {
             Some(0) => return Err(MemoryError::Full),
             Some(left) => *left -= 1,
@@ -804,11 +842,11 @@ impl ReplicaStore for MemoryStore {
         for id in &batch.unsent {
             rule(after.version(id).is_some(), "an unsent version is known")?;
         }
-        let rounds = self.meta.as_ref().map_or(0, |meta| meta.rounds);
+        let (rounds, ticks) = self.meta.as_ref().map_or((0, 0), |meta| (meta.rounds, meta.ticks));
         self.apply(&batch.repo);
         self.apply_replica(batch);
         if self.plant.is_some() {
-            self.break_as_planted(batch, rounds);
+            self.break_as_planted(batch, rounds, ticks);
         }
         Ok(())
     }

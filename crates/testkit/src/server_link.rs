@@ -41,6 +41,7 @@ impl Server {
     /// Puts a bug in on purpose.
     pub fn plant(&mut self, plant: Option<Plant>) {
         self.plant = plant;
+        self.store.plant(plant);
     }
 
     /// Answers a round's body.

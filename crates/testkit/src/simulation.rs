@@ -3,174 +3,42 @@
 //!
 //! Every edit writes words nobody has written before, so that "nothing lost" and "nothing
 //! invented" can be asked word by word. A word may be gone only if somebody who had it in front of
-//! them took it away. In reading order: `people` is who edits, `net` the link of a round, this
-//! file the world and its faults, `check` what has to hold.
+//! them took it away, or if a backup took it that nobody else had. In reading order: `options` is
+//! what a world is made of, `people` who edits, `net` the link of a round, this file the world and
+//! its faults, `excuses` what may be gone, `check` what has to hold.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use crucible_core::conflict::Conflict;
 use crucible_core::hash::ContentHash;
-use crucible_core::id::{ReplicaId, VaultId};
+use crucible_core::id::{ReplicaId, VaultId, VersionId};
+use crucible_node::actions::{ActionError, Take};
 use crucible_node::error::SyncError;
 use crucible_node::replica::{Options as RoundOptions, Replica, Settings, scan_here};
 use crucible_node::world::World;
 use crucible_proto::message::PolicyRule;
 use crucible_sync::replica::ReplicaMeta;
+use crucible_sync::repo::{ConflictState, Repo};
 
 use crate::dice::Dice;
-use crate::fake_fs::{FakeFs, Fault, Image, Variant, is_crash};
+use crate::fake_fs::{FakeFs, Fault, Image, Variant};
 use crate::memory_store::{MemoryError, MemoryStore};
 use crate::server_link::{Server, ServerLink};
 
 mod check;
+mod excuses;
 mod net;
+mod options;
 mod people;
 
 use net::Lossy;
-use people::{Editor, Ledger, locked, meddle, open_editor, save_editor, words};
+pub use options::{Options, Plant};
+use people::{Editor, Ledger, finish_half, locked, meddle, open_editor, save_editor};
 
 const VAULT: VaultId = VaultId::from_bytes([7; 16]);
 const START_MS: u64 = 1_700_000_000_000;
 const DEVICES_MAX: usize = 5;
-
-/// What a world is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a kind of fault")]
-pub struct Options {
-    /// How many devices.
-    pub devices: usize,
-    /// How many things happen before healing.
-    pub steps: usize,
-    /// Machines stop at any call.
-    pub crashes: bool,
-    /// Requests and answers are lost, and come twice.
-    pub network: bool,
-    /// People edit between any two calls of the file system.
-    pub meddling: bool,
-    /// Clocks jump.
-    pub clocks: bool,
-    /// Other devices' rounds fall between two requests of one round.
-    pub interleaved: bool,
-    /// The server goes back to an old backup.
-    pub server_backup: bool,
-    /// A device, or only its store, goes back to an old backup.
-    pub device_backup: bool,
-    /// A folder is copied with all of its state.
-    pub copies: bool,
-    /// Disks and stores are full at times.
-    pub full: bool,
-    /// Editors hold files open while they are replaced.
-    pub editors: bool,
-    /// Disks fold case.
-    pub folding: bool,
-    /// Overlapping edits are both kept.
-    pub both: bool,
-    /// Rounds ask before they delete most notes.
-    pub guard: bool,
-    /// A bug on purpose, which has to be found.
-    pub plant: Option<Plant>,
-}
-
-impl Options {
-    /// The world of a seed.
-    pub fn of(seed: u64) -> Self {
-        let mut dice = Dice::new(seed ^ 0x5eed);
-        let steps_max = if dice.once_in(8) { 60 } else { 16 };
-        let backup = dice.below(8);
-        Self {
-            devices: 1 + dice.below(3),
-            steps: 4 + dice.below(steps_max),
-            crashes: !dice.once_in(3),
-            network: !dice.once_in(3),
-            meddling: !dice.once_in(3),
-            clocks: dice.once_in(2),
-            interleaved: dice.once_in(3),
-            server_backup: backup == 0,
-            device_backup: backup == 1,
-            copies: dice.once_in(6),
-            full: dice.once_in(4),
-            editors: dice.once_in(3),
-            folding: dice.once_in(6),
-            both: dice.once_in(8),
-            guard: dice.once_in(4),
-            plant: None,
-        }
-    }
-
-    /// The same world with something less in it, for finding what a failure needs.
-    pub fn smaller(self) -> Vec<Self> {
-        let mut smaller = vec![
-            Self { crashes: false, ..self },
-            Self { network: false, ..self },
-            Self { meddling: false, ..self },
-            Self { clocks: false, ..self },
-            Self { interleaved: false, ..self },
-            Self { server_backup: false, ..self },
-            Self { device_backup: false, ..self },
-            Self { copies: false, ..self },
-            Self { full: false, ..self },
-            Self { editors: false, ..self },
-            Self { folding: false, ..self },
-            Self { both: false, ..self },
-            Self { guard: false, ..self },
-        ];
-        if self.devices > 1 {
-            smaller.push(Self { devices: self.devices - 1, ..self });
-        }
-        for steps in [self.steps / 2, self.steps.saturating_sub(1)] {
-            smaller.push(Self { steps, ..self });
-        }
-        smaller.retain(|options| *options != self);
-        smaller
-    }
-}
-
-/// Bugs on purpose, each outside the product; a simulator that misses one has rotted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plant {
-    /// Syncing a file or a folder does nothing.
-    NoSync,
-    /// The displaced file is gone after an exchange: check, then rename.
-    Overwrite,
-    /// A rename to a name that is taken goes over it.
-    RenameOver,
-    /// Names of temporary files come again.
-    NamesTwice,
-    /// After a crash nobody looks into the undo folder.
-    UndoForgotten,
-    /// A device's store is not durable.
-    StoreNotDurable,
-    /// A file counts as placed when that is written down, before it is.
-    BaseBeforeFile,
-    /// What was unsent is forgotten by the next round.
-    UnsentForgotten,
-    /// An edit's parent is the newest head, not what the file was in step with.
-    ParentNewestHead,
-    /// The server answers, and then has not stored.
-    AnswerBeforeCommit,
-    /// The server takes versions before their blobs.
-    HeadBeforeBlob,
-    /// A device forgets deletions before it sends them.
-    TombstoneDropped,
-}
-
-impl Plant {
-    /// All of them.
-    pub const ALL: [Self; 12] = [
-        Self::NoSync,
-        Self::Overwrite,
-        Self::RenameOver,
-        Self::NamesTwice,
-        Self::UndoForgotten,
-        Self::StoreNotDurable,
-        Self::BaseBeforeFile,
-        Self::UnsentForgotten,
-        Self::ParentNewestHead,
-        Self::AnswerBeforeCommit,
-        Self::HeadBeforeBlob,
-        Self::TombstoneDropped,
-    ];
-}
 
 /// An invariant that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,6 +114,15 @@ impl World for Clock {
 
 type Node = Replica<FakeFs, MemoryStore>;
 
+/// How something done on a device ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Well,
+    /// A disk or a store was full at times.
+    Full,
+    Crashed,
+}
+
 struct Device {
     replica: Node,
     fs: FakeFs,
@@ -262,6 +139,8 @@ struct Simulation {
     link: ServerLink,
     server_backup: Option<Server>,
     ledger: Arc<Mutex<Ledger>>,
+    /// What rounds have promised to be stored there.
+    promised: BTreeSet<ContentHash>,
     healing: bool,
     /// What a round inside another one broke.
     broken: Option<String>,
@@ -278,12 +157,13 @@ impl Simulation {
             devices: Vec::new(),
             link,
             server_backup: None,
-            ledger: Arc::default(),
+            ledger: Arc::new(Mutex::new(Ledger::new(options))),
+            promised: BTreeSet::new(),
             healing: false,
             broken: None,
         };
         for number in 0..options.devices {
-            let variants = [Variant::Windows, Variant::MacOs, Variant::Linux];
+            let variants = [Variant::Windows, Variant::MacOs, Variant::Linux, Variant::HfsPlus];
             let variant = if options.folding { *dice.pick(&variants) } else { Variant::Linux };
             let fs = FakeFs::new(variant);
             fs.disk().user_make_dir(".crucible").expect("an empty disk has room");
@@ -304,7 +184,8 @@ impl Simulation {
         Device { replica, fs, clock, editor: None, backup: None }
     }
 
-    fn open(&self, fs: FakeFs, store: MemoryStore) -> Node {
+    fn open(&self, fs: FakeFs, mut store: MemoryStore) -> Node {
+        store.set_power(fs.power());
         let rule = PolicyRule { glob: "**".to_owned(), keep_both: true };
         let policies = if self.options.both { vec![rule] } else { Vec::new() };
         let settings = Settings { policies, ..Settings::default() };
@@ -329,6 +210,7 @@ impl Simulation {
             self.tick();
             match self.dice.below(5) {
                 0..=2 => self.edit(who),
+                3 if self.options.takes && self.dice.once_in(3) => self.take(who)?,
                 _ => self.round(who, 0)?,
             }
             self.mishap(who);
@@ -354,6 +236,7 @@ impl Simulation {
             self.back_up_or_restore(who);
         }
         if self.options.copies && self.dice.once_in(10) && self.devices.len() < DEVICES_MAX {
+            self.finish_half(who);
             let image = self.at(who).fs.disk().image();
             let store = self.at(who).replica.store().clone();
             let device = self.device(FakeFs::from_image(&image), store);
@@ -373,9 +256,12 @@ impl Simulation {
         match self.server_backup.take() {
             None => self.server_backup = Some(self.link.server().clone()),
             Some(old) => {
+                let held = self.held_by_server();
                 let now_ms = self.link.server().now_ms;
                 *self.link.server() = old;
                 self.link.server().now_ms = now_ms;
+                self.excuse_restore(&held, None);
+                self.promised.clear();
                 self.options.server_backup = false;
                 self.say("the server is restored from a backup".to_owned());
             }
@@ -385,19 +271,14 @@ impl Simulation {
     fn back_up_or_restore(&mut self, who: usize) {
         let only_store = self.dice.once_in(2);
         let Some((image, mut store)) = self.at(who).backup.take() else {
+            self.finish_half(who);
             let image = self.at(who).fs.disk().image();
             let store = self.at(who).replica.store().clone();
             self.at(who).backup = Some((image, store));
             return;
         };
         store.plant(self.options.plant);
-        // What only this device had goes with it.
-        let before = self.at(who).fs.disk().everything();
-        let stored = check::words_of(self.at(who).replica.store());
-        let here: BTreeSet<String> = before.values().flat_map(|bytes| words(bytes)).collect();
-        let there = check::words_of(&self.link.server().store);
-        let gone = here.union(&stored).filter(|word| !there.contains(*word));
-        locked(&self.ledger).taken_away.extend(gone.cloned());
+        let held = self.held_by(who);
         let fs = self.at(who).fs.clone();
         if !only_store {
             fs.disk().restore(&image);
@@ -406,7 +287,16 @@ impl Simulation {
         let device = self.at(who);
         device.replica = replica;
         device.editor = None;
+        locked(&self.ledger).forget_half(who);
+        // What only this device had goes with it.
+        self.excuse_restore(&held, only_store.then_some(who));
         self.say(format!("{who}: restored from a backup, only the store: {only_store}"));
+    }
+
+    /// Whoever copies a folder has closed what is open in it.
+    fn finish_half(&mut self, who: usize) {
+        let (fs, ledger) = (self.at(who).fs.clone(), self.ledger.clone());
+        finish_half(&mut fs.disk(), &mut locked(&ledger), who);
     }
 
     fn tick(&mut self) {
@@ -482,14 +372,10 @@ impl Simulation {
             allow_mass_delete: !(faulty && self.options.guard),
             restore_missing: false,
         };
-        let mut lossy = Lossy::new(self, faulty, depth);
+        let mut lossy = Lossy::new(self, device.fs.power(), faulty, depth);
         let result = device.replica.sync(&mut lossy, &mut device.clock, options, &mut |_| {});
-        let is_full = {
-            let mut disk = device.fs.disk();
-            disk.clear_hook();
-            disk.clear_faults();
-            disk.space_left.take().is_some() || device.replica.store().is_full()
-        };
+        let disturbed = lossy.disturbed;
+        let alone = locked(&self.ledger).trace.len() == began;
         match &result {
             Ok(report) => {
                 let (pushed, pulled, merged) = (report.pushed, report.pulled, report.merged);
@@ -497,8 +383,81 @@ impl Simulation {
             }
             Err(error) => self.say(format!("{who}: {error}")),
         }
-        let crashed = device.fs.disk().is_crashed();
-        if crashed {
+        let ended = self.end(who, device, before)?;
+        match result {
+            _ if ended == Ended::Crashed => Ok(()),
+            Ok(_) if alone => self.check_stored(who, &visible),
+            Ok(_) => Ok(()),
+            Err(SyncError::Link(_)) if faulty => Ok(()),
+            Err(SyncError::Guard { .. }) if faulty => Ok(()),
+            Err(_) if ended == Ended::Full && faulty => Ok(()),
+            Err(SyncError::NotConverged { .. }) if disturbed => Ok(()),
+            Err(SyncError::ChangedMeanwhile { .. }) if faulty && !alone => Ok(()),
+            Err(error) => Err(format!("a round of device {who} failed: {error}")),
+        }
+    }
+
+    /// Somebody deals with one of the conflicts a device knows.
+    fn take(&mut self, who: usize) -> Result<(), String> {
+        let open = self.at(who).replica.store().open_conflicts(usize::MAX);
+        let open: Vec<Conflict> = open.map_err(|error| error.to_string())?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        let conflict = self.dice.pick(&open).clone();
+        let take = *self.dice.pick(&[Take::Winner, Take::Loser, Take::Loser, Take::Both]);
+        let Some(mut device) = self.devices[who].take() else { return Ok(()) };
+        self.prepare(who, &mut device);
+        let before = device.replica.store().clone();
+        self.say(format!("{who}: takes {take:?} of {:?} in {}", conflict.clash, conflict.path));
+        let there = self.link.another();
+        let mut fetch = |id: &VersionId| check::bytes_of_version(&there.server().store, id);
+        let result = device.replica.take(&conflict.id, take, &mut device.clock, &mut fetch);
+        if let Err(error) = &result {
+            self.say(format!("{who}: {error}"));
+        }
+        let state = |store: &MemoryStore| store.conflict(&conflict.id).ok().flatten();
+        let closed = state(device.replica.store()).map(|(_, state)| state);
+        let dealt_with = closed == Some(ConflictState::Closed);
+        if dealt_with {
+            self.excuse_take(&conflict, take, &before, device.replica.store());
+        }
+        let ended = self.end(who, device, before)?;
+        match result {
+            _ if ended != Ended::Well => Ok(()),
+            Ok(_) if !dealt_with => Err(format!("a conflict taken on device {who} stays open")),
+            Ok(_) | Err(ActionError::EditedSince { .. } | ActionError::Exists { .. }) => Ok(()),
+            Err(
+                ActionError::Deleted { .. }
+                | ActionError::Closed(_)
+                | ActionError::Sync(SyncError::Guard { .. }),
+            ) => Ok(()),
+            Err(error) => Err(format!("a conflict could not be taken on device {who}: {error}")),
+        }
+    }
+
+    /// What happens after something was done on a device, whatever came of it.
+    fn end(
+        &mut self,
+        who: usize,
+        mut device: Device,
+        before: MemoryStore,
+    ) -> Result<Ended, String> {
+        let is_full = {
+            let mut disk = device.fs.disk();
+            disk.clear_hook();
+            disk.clear_faults();
+            let is_full = disk.space_left.take().is_some() || device.replica.store().is_full();
+            finish_half(&mut disk, &mut locked(&self.ledger), who);
+            is_full
+        };
+        let ended = match (device.fs.disk().is_crashed(), is_full) {
+            (true, _) => Ended::Crashed,
+            (false, true) => Ended::Full,
+            (false, false) => Ended::Well,
+        };
+        let clock = check::check_clock(&before, device.replica.store());
+        if ended == Ended::Crashed {
             self.reboot(who, &mut device, before);
         } else if is_full || self.dice.once_in(4) {
             self.reopen(&mut device, MemoryStore::set_space);
@@ -507,21 +466,7 @@ impl Simulation {
         if let Some(broken) = self.broken.take() {
             return Err(broken);
         }
-        // Somebody else did something meanwhile.
-        let mild = faulty && (locked(&self.ledger).trace.len() > began + 1 || is_full);
-        match result {
-            _ if crashed => Ok(()),
-            Ok(_) if self.healing => self.check_stored(who, &visible),
-            Ok(_) => Ok(()),
-            Err(SyncError::Link(_)) if faulty => Ok(()),
-            Err(SyncError::Guard { .. }) if faulty => Ok(()),
-            Err(SyncError::NotConverged { .. } | SyncError::ChangedMeanwhile { .. }) if mild => {
-                Ok(())
-            }
-            Err(_) if is_full && faulty => Ok(()),
-            Err(error) if is_crash(&error) => Ok(()),
-            Err(error) => Err(format!("a round of device {who} failed: {error}")),
-        }
+        clock.map(|()| ended)
     }
 
     fn reboot(&mut self, who: usize, device: &mut Device, before: MemoryStore) {
@@ -546,9 +491,10 @@ impl Simulation {
         self.healing = true;
         self.say("healing".to_owned());
         let now_ms = self.link.server().now_ms;
-        for device in self.devices.iter_mut().flatten() {
+        for (who, device) in self.devices.iter_mut().flatten().enumerate() {
             device.clock.now_ms = now_ms;
             device.editor = None;
+            finish_half(&mut device.fs.disk(), &mut locked(&self.ledger), who);
         }
         for _ in 0..3 {
             for who in 0..self.devices.len() {

@@ -20,6 +20,8 @@ use crucible_core::hash::ContentHash;
 use crucible_core::vault_path::{PathError, VaultPath};
 use crucible_core::version::Kind;
 
+use unicode_normalization::UnicodeNormalization;
+
 use crate::content::{Naming, identify_sized};
 use crate::foreign::{self, Tool};
 use crate::fs::{
@@ -203,6 +205,33 @@ impl Scan {
         exact.or_else(by_key).map(|index| &self.files[index])
     }
 
+    /// Spells files as `known` has them, where that is the same name here. A folder has the spelling
+    /// it was first made with, whatever the notes in it call it, and some disks decompose every
+    /// name; only the case of a file's own name is its owner's to change.
+    pub fn spell_as<'k>(&mut self, known: impl IntoIterator<Item = &'k VaultPath>) {
+        if self.spellings.by_key.is_empty() {
+            return;
+        }
+        let exact = |path: &VaultPath| self.files.binary_search_by(|found| found.path.cmp(path));
+        let decomposes = self.spellings.facts.normalises;
+        let mut respelled = Vec::new();
+        for path in known.into_iter().filter(|path| exact(path).is_err()) {
+            let Some(&at) = self.spellings.by_key.get(&self.key(path.as_str())) else { continue };
+            let (found, known) = (self.files[at].path.name(), path.name());
+            if found == known || decomposes && found.nfc().eq(known.nfc()) {
+                respelled.push((at, path.clone()));
+            }
+        }
+        let is_respelled = !respelled.is_empty();
+        for (at, path) in respelled {
+            self.files[at].path = path;
+        }
+        if is_respelled {
+            self.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+            self.index();
+        }
+    }
+
     /// Whether a path on disk is gone, which is the only ground for a deletion.
     pub fn absence(&self, path: &VaultPath) -> Absence {
         if self.find(path).is_some() {
@@ -261,15 +290,18 @@ impl Scan {
         }
         self.unknown.sort_by(|a, b| a.path.cmp(&b.path));
         self.began_ns = request.now_ns;
-        let mut by_key = HashMap::new();
+        self.spellings.facts = facts;
+        self.index();
+        self
+    }
+
+    fn index(&mut self) {
+        let facts = self.spellings.facts;
         if facts.folds_case || facts.normalises {
             let files = self.files.iter().enumerate();
-            by_key = files
-                .map(|(index, found)| (DiskKey::of(found.path.as_str(), &facts), index))
-                .collect();
+            let keyed = files.map(|(at, found)| (DiskKey::of(found.path.as_str(), &facts), at));
+            self.spellings.by_key = keyed.collect();
         }
-        self.spellings = Spellings { facts, by_key };
-        self
     }
 }
 

@@ -221,6 +221,9 @@ impl From<ActionError<StoreError>> for Failure {
             ActionError::Closed(_) => Self::failed(message),
             ActionError::EditedSince { .. } => Self::failed(message)
                 .hint("`cru conflicts show` has the text that was set aside, to copy from"),
+            ActionError::Deleted { .. } => {
+                Self::failed(message).hint("`cru undelete` with its path brings it back")
+            }
             ActionError::NoBytes(_) => {
                 Self::new(Exit::Unreachable, message).hint("try again when the server is back")
             }

@@ -10,12 +10,12 @@ use std::io::{self, ErrorKind};
 
 use crucible_core::vault_path::FoldKey;
 use crucible_vault::fs::{
-    Facts, FileKind, STATE_DIR, Stat, TMP_PREFIX, UNDO_PREFIX, file_name, join, not_a_folder,
-    parent,
+    Facts, FileKind, STATE_DIR, Stat, TMP_PREFIX, UNDO_DIR, UNDO_PREFIX, file_name, join,
+    not_a_folder, parent,
 };
 use unicode_normalization::UnicodeNormalization;
 
-use super::{Call, Crashed, Fault, Op};
+use super::{Call, Crashed, Fault, Op, Power};
 use crate::simulation::Plant;
 
 /// Changes of names kept back at most; a kernel writes them after seconds, too.
@@ -102,6 +102,8 @@ pub struct Disk {
     pub ignores_sync: bool,
     plant: Option<Plant>,
     pub(super) handles: Vec<Option<Index>>,
+    /// Files that users removed.
+    pub(super) unlinked: HashSet<Index>,
     variant: Variant,
     inodes: Vec<Inode>,
     free_numbers: Vec<u64>,
@@ -110,7 +112,7 @@ pub struct Disk {
     dirty: Vec<Index>,
     faults: BTreeMap<u64, Fault>,
     calls: u64,
-    crashed: bool,
+    pub(super) power: Power,
     hook: Option<Hook>,
 }
 
@@ -119,7 +121,7 @@ impl fmt::Debug for Disk {
         f.debug_struct("Disk")
             .field("variant", &self.variant)
             .field("calls", &self.calls)
-            .field("crashed", &self.crashed)
+            .field("crashed", &self.is_crashed())
             .field("files", &self.everything().keys().collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
@@ -142,6 +144,7 @@ impl Disk {
             ignores_sync: false,
             plant: None,
             handles: Vec::new(),
+            unlinked: HashSet::new(),
             variant: image.variant,
             inodes: image.inodes.clone(),
             free_numbers: Vec::new(),
@@ -150,7 +153,7 @@ impl Disk {
             dirty: Vec::new(),
             faults: BTreeMap::new(),
             calls: 0,
-            crashed: false,
+            power: Power::default(),
             hook: None,
         }
     }
@@ -173,6 +176,7 @@ impl Disk {
         self.dirty.clear();
         self.free_numbers.clear();
         self.handles.clear();
+        self.unlinked.clear();
     }
 
     /// Puts a bug in on purpose.
@@ -208,7 +212,7 @@ impl Disk {
 
     /// Whether the machine is down.
     pub fn is_crashed(&self) -> bool {
-        self.crashed
+        self.power.is_off()
     }
 
     /// What this disk can do.
@@ -245,7 +249,7 @@ impl Disk {
     }
 
     pub(super) fn begin(&mut self, op: Op, path: &str) -> io::Result<Option<Fault>> {
-        if self.crashed {
+        if self.power.is_off() {
             return Err(io::Error::other(Crashed));
         }
         self.calls += 1;
@@ -260,7 +264,7 @@ impl Disk {
 
     /// Stops the machine; the error is what whoever made the call would never see.
     pub fn crash(&mut self) -> io::Error {
-        self.crashed = true;
+        self.power.set_off(true);
         io::Error::other(Crashed)
     }
 
@@ -270,7 +274,7 @@ impl Disk {
         self.lose_bytes(&mut dice);
         self.handles.clear();
         self.faults.clear();
-        self.crashed = false;
+        self.power.set_off(false);
         self.renumber_twins();
     }
 
@@ -460,7 +464,8 @@ impl Disk {
         if !matches!(self.inodes[index.0].node, Node::Dir(_)) {
             return Err(not_a_folder());
         }
-        if !self.ignores_sync {
+        let forgets = self.plant == Some(Plant::UndoNameNotDurable) && dir == UNDO_DIR;
+        if !self.ignores_sync && !forgets {
             self.commit(|change| change.dir == index);
         }
         Ok(())
@@ -701,7 +706,7 @@ impl Disk {
         Ok((dir, self.key(file_name(path)), name))
     }
 
-    fn resolve(&self, path: &str) -> io::Result<Index> {
+    pub(super) fn resolve(&self, path: &str) -> io::Result<Index> {
         let mut at = ROOT;
         if path.is_empty() {
             return Ok(at);

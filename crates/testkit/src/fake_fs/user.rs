@@ -29,6 +29,12 @@ impl Disk {
         Ok(Handle(self.handles.len() - 1))
     }
 
+    /// What an open file holds; nothing for a handle from before a crash.
+    pub fn user_bytes(&self, handle: Handle) -> &[u8] {
+        let open = self.handles.get(handle.0).copied().flatten();
+        open.map_or(&[], |index| self.bytes_at(index))
+    }
+
     /// Empties an open file, as `O_TRUNC` does. A handle from before a crash does nothing.
     pub fn user_truncate(&mut self, handle: Handle) {
         if let Some(Some(index)) = self.handles.get(handle.0).copied() {
@@ -78,7 +84,10 @@ impl Disk {
         self.user_make_dir(parent(path))?;
         let beside = join(parent(path), &format!(".{}.swp", file_name(path)));
         self.user_write(&beside, bytes)?;
-        self.user_rename(&beside, path)
+        self.user_rename(&beside, path).inspect_err(|_| {
+            // Editors clear up behind them; whatever stays is what a crashed one leaves.
+            let _ = self.user_remove(&beside);
+        })
     }
 
     /// Renames a file or folder, over a file if there is one.
@@ -87,7 +96,10 @@ impl Disk {
     /// When it is missing or a folder is in the way.
     pub fn user_rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         self.user_make_dir(parent(to))?;
+        let moved = self.resolve(from)?;
+        let replaced = self.resolve(to).ok().filter(|replaced| *replaced != moved);
         self.rename_over(from, to)?;
+        self.unlinked.extend(replaced);
         self.commit_name(from);
         self.commit_name(to);
         Ok(())
@@ -98,9 +110,17 @@ impl Disk {
     /// # Errors
     /// When it is missing or a folder.
     pub fn user_remove(&mut self, path: &str) -> io::Result<()> {
+        let removed = self.resolve(path)?;
         self.remove_file(path)?;
+        self.unlinked.insert(removed);
         self.commit_name(path);
         Ok(())
+    }
+
+    /// Whether a user removed an open file, or renamed another over it.
+    pub fn user_has_unlinked(&self, handle: Handle) -> bool {
+        let open = self.handles.get(handle.0).copied().flatten();
+        open.is_some_and(|index| self.unlinked.contains(&index))
     }
 
     /// Removes a file, or a folder with all in it.

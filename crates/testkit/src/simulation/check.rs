@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crucible_core::hash::ContentHash;
-use crucible_core::id::NoteId;
-use crucible_core::version::Live;
+use crucible_core::id::{NoteId, VersionId};
+use crucible_core::vault_path::VaultPath;
+use crucible_core::version::{Live, Version};
 use crucible_node::replica::Options as RoundOptions;
 use crucible_sync::replica::ReplicaStore;
 use crucible_sync::repo::Repo;
+use crucible_vault::content::{Naming, identify};
 
 use super::Simulation;
 use super::people::{locked, shown, words};
-use crate::memory_store::MemoryStore;
+use crate::memory_store::{MemoryError, MemoryStore};
 
 /// The words in all texts of a store.
 pub(super) fn words_of(store: &MemoryStore) -> BTreeSet<String> {
@@ -22,7 +24,39 @@ pub(super) fn words_of(store: &MemoryStore) -> BTreeSet<String> {
     found
 }
 
-fn bytes_of(store: &MemoryStore, hash: &ContentHash) -> Vec<u8> {
+/// The bytes of a version, where they are kept.
+pub(super) fn bytes_of_version(store: &MemoryStore, id: &VersionId) -> Option<Vec<u8>> {
+    let version = store.version(id).ok().flatten()?;
+    version.live().map(|live| bytes_of(store, &live.content))
+}
+
+/// Whatever was minted in between is later than all that was known before, unless it was minted
+/// again: under another id, or because the clock was wrong.
+pub(super) fn check_clock(before: &MemoryStore, after: &MemoryStore) -> Result<(), String> {
+    let text = |error: MemoryError| error.to_string();
+    let (old, new) = (before.meta().map_err(text)?, after.meta().map_err(text)?);
+    let unsent = before.unsent().map_err(text)?;
+    let is_kept = |id: &VersionId| after.version(id).is_ok_and(|version| version.is_some());
+    let corrected = old.clock_correction_ms != new.clock_correction_ms;
+    if corrected || old.replica != new.replica || !unsent.iter().all(is_kept) {
+        return Ok(());
+    }
+    let authored = |version: &Version| !version.is_merge();
+    let stamps = before.all_versions().filter(|(_, _, version)| authored(version));
+    let Some(latest) = stamps.map(|(_, _, version)| version.stamp).max() else { return Ok(()) };
+    for (_, id, version) in after.all_versions() {
+        let own = version.dot().is_some_and(|dot| dot.replica == new.replica);
+        let is_new = before.version(&id).map_err(text)?.is_none();
+        if own && is_new && version.dot().is_some_and(|dot| dot.counter > old.counter) {
+            if version.stamp <= latest {
+                return Err(format!("{id} is not later than what its author had seen"));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn bytes_of(store: &MemoryStore, hash: &ContentHash) -> Vec<u8> {
     let inline = store.content(hash).ok().flatten();
     inline.or_else(|| store.blob(hash)).map(|bytes| bytes.to_vec()).unwrap_or_default()
 }
@@ -30,20 +64,20 @@ fn bytes_of(store: &MemoryStore, hash: &ContentHash) -> Vec<u8> {
 impl Simulation {
     /// Everything that was in the folder is stored on the server.
     pub(super) fn check_stored(
-        &self,
+        &mut self,
         who: usize,
         before: &BTreeMap<String, Vec<u8>>,
     ) -> Result<(), String> {
-        let server = self.link.server();
+        let link = self.link.another();
+        let server = link.server();
         for (path, bytes) in before {
-            let hash = match std::str::from_utf8(bytes) {
-                Ok(text) if path.ends_with(".md") => ContentHash::of_text(text),
-                _ => ContentHash::of_blob(bytes),
-            };
+            let naming = VaultPath::new(path).map_or(Naming::Other, |path| Naming::of(&path));
+            let hash = identify(bytes, naming).hash;
             let stored = server.store.has_content(&hash).map_err(|error| error.to_string())?;
             if !stored {
                 return Err(format!("{path} of device {who} is not stored after an ok round"));
             }
+            self.promised.insert(hash);
         }
         Ok(())
     }
@@ -84,6 +118,12 @@ impl Simulation {
                 return Err(format!("device {who} still has {waiting} unsent versions"));
             }
         }
+        for hash in &self.promised {
+            let stored = self.link.server().store.has_content(hash);
+            if !stored.map_err(|error| error.to_string())? {
+                return Err(format!("the server has not got {hash} any more"));
+            }
+        }
         self.check_words(&first)?;
         self.check_stable()
     }
@@ -104,11 +144,6 @@ impl Simulation {
         for device in self.all() {
             // After a restore of the server only devices know what its conflicts were.
             set_aside(device.replica.store(), &server.store, &mut there)?;
-            for (path, bytes) in device.fs.disk().everything() {
-                if path.starts_with(".crucible/trash/") && self.options.editors {
-                    there.extend(words(&bytes));
-                }
-            }
         }
         for word in &ledger.written {
             if !there.contains(word) && !ledger.taken_away.contains(word) {

@@ -5,6 +5,7 @@ use crucible_node::link::{BlobSink, Link, LinkError, OpenBlob, Traffic};
 
 use super::Simulation;
 use crate::dice::Dice;
+use crate::fake_fs::Power;
 use crate::server_link::ServerLink;
 
 /// The link of one round; holds the rest of the world meanwhile.
@@ -12,20 +13,30 @@ pub(super) struct Lossy<'s> {
     simulation: &'s mut Simulation,
     inner: ServerLink,
     dice: Dice,
+    power: Power,
     on: bool,
     depth: u32,
+    /// Whether a request or an answer was lost or came twice, or somebody's round came between.
+    pub(super) disturbed: bool,
 }
 
 impl<'s> Lossy<'s> {
-    pub(super) fn new(simulation: &'s mut Simulation, faulty: bool, depth: u32) -> Self {
+    pub(super) fn new(
+        simulation: &'s mut Simulation,
+        power: Power,
+        faulty: bool,
+        depth: u32,
+    ) -> Self {
         let inner = simulation.link.another();
         let dice = simulation.dice.split();
         let on = faulty && simulation.options.network;
-        Self { simulation, inner, dice, on, depth }
+        Self { simulation, inner, dice, power, on, depth, disturbed: false }
     }
 
     fn lost(&mut self, what: &str) -> Result<(), LinkError> {
-        if self.on && self.dice.once_in(8) {
+        let stopped = self.power.is_off();
+        if stopped || self.on && self.dice.once_in(8) {
+            self.disturbed = true;
             self.simulation.say(format!("{what} lost"));
             return Err(LinkError::Unreachable {
                 place: "the server".to_owned(),
@@ -43,6 +54,7 @@ impl<'s> Lossy<'s> {
             return;
         }
         let who = self.dice.below(simulation.devices.len());
+        self.disturbed |= simulation.devices[who].is_some();
         if simulation.devices[who].is_some()
             && let Err(what) = simulation.round(who, self.depth + 1)
         {
@@ -57,6 +69,7 @@ impl Link for Lossy<'_> {
         self.lost("request")?;
         let answer = self.inner.round(body)?;
         if self.on && self.dice.once_in(10) {
+            self.disturbed = true;
             self.simulation.say("request twice".to_owned());
             self.inner.round(body)?;
         }
@@ -67,10 +80,13 @@ impl Link for Lossy<'_> {
     fn walk(&mut self, body: &[u8]) -> Result<Vec<u8>, LinkError> {
         self.come_between();
         self.lost("walk")?;
-        self.inner.walk(body)
+        let answer = self.inner.walk(body)?;
+        self.lost("answer to a walk")?;
+        Ok(answer)
     }
 
     fn missing_blobs(&mut self, hashes: &[ContentHash]) -> Result<Vec<ContentHash>, LinkError> {
+        self.lost("question for blobs")?;
         self.inner.missing_blobs(hashes)
     }
 

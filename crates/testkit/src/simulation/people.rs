@@ -3,15 +3,45 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::Options;
 use crate::dice::Dice;
 use crate::fake_fs::{Disk, Handle};
 
 const PATHS: [&str; 8] =
     ["a.md", "b.md", "dir/a.md", "dir/c.md", "dir/sub/d.md", "other/a.md", "pic.bin", "B.md"];
 
+/// Twins on disks that fold case or normalisation, names of devices, and names so long that
+/// nothing fits behind them.
+const ODD_PATHS: [&str; 12] = [
+    "A.md",
+    "a.MD",
+    "DIR/a.md",
+    "dir/A.md",
+    "caf\u{e9}.md",
+    "cafe\u{301}.md",
+    "con.md",
+    "dir/AUX.md",
+    "end.",
+    "a:b.md",
+    concat!(
+        "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567",
+        "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567",
+        "0123456789012345678901234567890123456789012345678901234567890123456789012345.md"
+    ),
+    concat!(
+        "\u{e9}123456789012345678901234567890123456789012345678901234567890123456789012345678901234",
+        "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567",
+        "012345678901234567890123456789012345678901234567890123456789012345678.md"
+    ),
+];
+
 /// What people did, shared with the hooks of the disks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
+    paths: Vec<&'static str>,
+    /// Whether editors save in two writes, and who is between them.
+    saves_in_halves: bool,
+    halves: BTreeMap<usize, Half>,
     next_word: u64,
     /// Words somebody took away while looking at them.
     pub(super) taken_away: BTreeSet<String>,
@@ -19,7 +49,36 @@ pub(super) struct Ledger {
     pub(super) trace: Vec<String>,
 }
 
+/// The second write of a save.
+#[derive(Debug)]
+struct Half {
+    handle: Handle,
+    path: String,
+    now: Vec<u8>,
+    rest: Vec<u8>,
+}
+
 impl Ledger {
+    pub(super) fn new(options: Options) -> Self {
+        let odd = if options.odd_names { &ODD_PATHS[..] } else { &[] };
+        Self {
+            paths: PATHS.iter().chain(odd).copied().collect(),
+            saves_in_halves: options.halves,
+            halves: BTreeMap::new(),
+            next_word: 0,
+            taken_away: BTreeSet::new(),
+            written: BTreeSet::new(),
+            trace: Vec::new(),
+        }
+    }
+
+    /// Nobody will ever write the second half: the file it was for is not there any more.
+    pub(super) fn forget_half(&mut self, who: usize) {
+        if let Some(half) = self.halves.remove(&who) {
+            self.taken_away.extend(words(&half.rest));
+        }
+    }
+
     pub(super) fn say(&mut self, line: String) {
         self.trace.push(line);
     }
@@ -90,14 +149,15 @@ pub(super) fn save_editor(disk: &mut Disk, dice: &mut Dice, ledger: &mut Ledger,
     let text = edited(&text, &word, dice, ledger);
     disk.user_truncate(editor.handle);
     let saved = disk.user_append(editor.handle, text.as_bytes());
+    let unlinked = disk.user_has_unlinked(editor.handle);
     disk.user_close(editor.handle);
     let after = disk.everything();
     for (path, bytes) in &before {
         let left = after.get(path).map(|bytes| words(bytes)).unwrap_or_default();
         ledger.taken_away.extend(words(bytes).into_iter().filter(|word| !left.contains(word)));
     }
-    if saved.is_err() || !after.values().any(|bytes| words(bytes).contains(&word)) {
-        // Written into a file that nobody can open any more.
+    if saved.is_err() || unlinked {
+        // Not written, or into a file that somebody has removed.
         ledger.taken_away.insert(word);
     }
     ledger.say(format!(
@@ -109,21 +169,25 @@ pub(super) fn save_editor(disk: &mut Disk, dice: &mut Dice, ledger: &mut Ledger,
 
 /// One thing somebody does to what is visible now.
 pub(super) fn meddle(disk: &mut Disk, dice: &mut Dice, ledger: &mut Ledger, who: usize) {
+    if ledger.halves.contains_key(&who) {
+        finish_half(disk, ledger, who);
+        return;
+    }
     let visible = disk.visible();
     let existing: Vec<String> = visible.keys().cloned().collect();
     let some = |dice: &mut Dice| (!existing.is_empty()).then(|| dice.pick(&existing).clone());
     match dice.below(10) {
         0 | 1 => {
-            let path = (*dice.pick(&PATHS)).to_owned();
+            let path = (*dice.pick(&ledger.paths)).to_owned();
             write(disk, dice, ledger, who, &path);
         }
         2..=6 => {
-            let path = some(dice).unwrap_or_else(|| (*dice.pick(&PATHS)).to_owned());
+            let path = some(dice).unwrap_or_else(|| (*dice.pick(&ledger.paths)).to_owned());
             write(disk, dice, ledger, who, &path);
         }
         7 | 8 => {
             let Some(from) = some(dice) else { return };
-            let to = (*dice.pick(&PATHS)).to_owned();
+            let to = (*dice.pick(&ledger.paths)).to_owned();
             let before = disk.visible();
             if from != to && disk.user_rename(&from, &to).is_ok() {
                 let after = disk.visible();
@@ -163,11 +227,17 @@ fn write(disk: &mut Disk, dice: &mut Dice, ledger: &mut Ledger, who: usize, path
         ledger.taken_away.extend(words(&old));
         format!("{word} {}", "0123456789abcdef".repeat(8_300))
     } else {
-        let (kept, cut) = old.split_at(old.len().min(10_000));
+        let is_space = |byte: &u8| byte.is_ascii_whitespace();
+        let end = old.iter().take(10_000).rposition(is_space).filter(|_| old.len() > 10_000);
+        let (kept, cut) = old.split_at(end.unwrap_or(old.len()));
         ledger.taken_away.extend(words(cut));
         edited(&String::from_utf8_lossy(kept), &word, dice, ledger)
     };
     let before = disk.visible();
+    if ledger.saves_in_halves && dice.once_in(3) && !large {
+        begin_half(disk, ledger, who, path, &text, &word);
+        return;
+    }
     let done = if dice.once_in(2) {
         disk.user_write(path, text.as_bytes())
     } else {
@@ -181,6 +251,56 @@ fn write(disk: &mut Disk, dice: &mut Dice, ledger: &mut Ledger, who: usize, path
             took(&before, &after, ledger);
         }
     }
+}
+
+/// The first of two writes; what comes in the second is not written yet.
+fn begin_half(
+    disk: &mut Disk,
+    ledger: &mut Ledger,
+    who: usize,
+    path: &str,
+    text: &str,
+    word: &str,
+) {
+    let middle = text.len() / 2;
+    let cut = text[..middle].rfind([' ', '\n']).map_or(0, |at| at + 1);
+    let (now, rest) = text.split_at(cut);
+    if rest.contains(word) {
+        ledger.written.remove(word);
+    }
+    let Ok(handle) = disk.user_open(path) else {
+        ledger.written.remove(word);
+        return;
+    };
+    disk.user_truncate(handle);
+    let (path, now_bytes, rest) =
+        (path.to_owned(), now.as_bytes().to_vec(), rest.as_bytes().to_vec());
+    ledger.say(format!("{who}: write {path} {:?} so far", &now[..now.len().min(80)]));
+    if disk.user_append(handle, &now_bytes).is_err() {
+        ledger.taken_away.extend(words(&now_bytes));
+    }
+    ledger.halves.insert(who, Half { handle, path, now: now_bytes, rest });
+}
+
+/// The second of two writes, into the same file, wherever that is now.
+pub(super) fn finish_half(disk: &mut Disk, ledger: &mut Ledger, who: usize) {
+    let Some(half) = ledger.halves.remove(&who) else { return };
+    let rest = words(&half.rest);
+    // Another editor has written to the same file meanwhile: this one gives up.
+    let is_as_left = disk.user_bytes(half.handle) == half.now;
+    if disk.is_crashed() || !is_as_left {
+        ledger.taken_away.extend(rest);
+        return;
+    }
+    let unlinked = disk.user_has_unlinked(half.handle);
+    let written = disk.user_append(half.handle, &half.rest);
+    disk.user_close(half.handle);
+    ledger.written.extend(rest.iter().cloned());
+    if unlinked || written.is_err() {
+        ledger.taken_away.extend(rest);
+    }
+    let text = String::from_utf8_lossy(&half.rest).into_owned();
+    ledger.say(format!("{who}: and {:?} into what was {}", &text[..text.len().min(80)], half.path));
 }
 
 /// A text with a word more, and perhaps a line replaced.
