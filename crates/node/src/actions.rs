@@ -119,11 +119,11 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             }
             (Take::Loser, Clash::Content) => {
                 self.unedited_head(&conflict, fetch)?;
-                let bytes = self.bytes_of(&conflict.loser, fetch)?;
+                let bytes = self.bytes_named(&conflict.loser, fetch)?;
                 self.edit_of(&conflict.note, &bytes)?
             }
             (Take::Both, Clash::Content) => {
-                let bytes = self.bytes_of(&conflict.loser, fetch)?;
+                let bytes = self.bytes_named(&conflict.loser, fetch)?;
                 let path = self.free_name(&conflict.path)?;
                 Some((Change::Created { found: found_of(&path, &bytes), path }, Some(bytes)))
             }
@@ -205,7 +205,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         let edited_since = || ActionError::EditedSince { path: path.clone() };
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
         let head = self.live_head(conflict)?;
-        let merged = text(self.bytes_of(&conflict.merge, fetch)?).ok_or_else(edited_since)?;
+        let merged = text(self.bytes_named(&conflict.merge, fetch)?).ok_or_else(edited_since)?;
         let current = text(self.bytes_of(&head, fetch)?).ok_or_else(edited_since)?;
         let choice = match take {
             Take::Winner => Choice::Winner,
@@ -293,7 +293,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         let then = match self.store.version(&conflict.merge).map_err(engine)? {
             Some(merge) => content(&merge),
             None => {
-                let bytes = self.bytes_of(&conflict.merge, fetch)?;
+                let bytes = self.bytes_named(&conflict.merge, fetch)?;
                 Some(found_of(&conflict.path, &bytes).content)
             }
         };
@@ -317,6 +317,15 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     pub(crate) fn version(&self, id: &VersionId) -> Done<Arc<Version>, S> {
         let version = self.store.version(id).map_err(engine)?;
         version.ok_or(ActionError::NoVersion(*id))
+    }
+
+    /// The same for a version that a conflict names: a device that came later than the merge has
+    /// the record and the head, but neither the merge nor its sides.
+    fn bytes_named(&self, id: &VersionId, fetch: FetchBytes<'_>) -> Done<Vec<u8>, S> {
+        match self.store.version(id).map_err(engine)? {
+            Some(_) => self.bytes_of(id, fetch),
+            None => fetch(id).ok_or(ActionError::NoBytes(*id)),
+        }
     }
 
     pub(crate) fn bytes_of(&self, id: &VersionId, fetch: FetchBytes<'_>) -> Done<Vec<u8>, S> {

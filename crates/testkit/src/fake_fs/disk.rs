@@ -740,7 +740,7 @@ impl Disk {
         if name.len() > 255 || windows && name.contains(['<', '>', ':', '"', '|', '?', '*', '\\']) {
             return Err(ErrorKind::InvalidFilename.into());
         }
-        if windows && name.ends_with(['.', ' ']) {
+        if windows && (name.ends_with(['.', ' ']) || is_device(name)) {
             return Err(ErrorKind::InvalidFilename.into());
         }
         Ok(match self.variant {
@@ -805,6 +805,20 @@ impl Disk {
                 Node::Dir(_) => self.collect(child.inode, &path, found),
                 Node::Symlink(_) | Node::Special => {}
             }
+        }
+    }
+}
+
+/// Names of devices on Windows, whatever comes after a dot.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or(name).trim_end().to_ascii_uppercase();
+    match stem.as_str() {
+        "CON" | "PRN" | "AUX" | "NUL" => true,
+        other => {
+            let digit = other.strip_prefix("COM").or_else(|| other.strip_prefix("LPT"));
+            digit.is_some_and(|rest| {
+                rest.len() == 1 && rest != "0" && rest.as_bytes()[0].is_ascii_digit()
+            })
         }
     }
 }

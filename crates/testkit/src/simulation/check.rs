@@ -10,6 +10,7 @@ use crucible_node::replica::Options as RoundOptions;
 use crucible_sync::replica::ReplicaStore;
 use crucible_sync::repo::Repo;
 use crucible_vault::content::{Naming, identify};
+use unicode_normalization::UnicodeNormalization;
 
 use super::Simulation;
 use super::people::{locked, shown, words};
@@ -71,7 +72,9 @@ impl Simulation {
         let link = self.link.another();
         let server = link.server();
         for (path, bytes) in before {
-            let naming = VaultPath::new(path).map_or(Naming::Other, |path| Naming::of(&path));
+            // As the file is known to the vault, which a decomposed spelling can be too long for.
+            let composed: String = path.nfc().collect();
+            let naming = VaultPath::new(&composed).map_or(Naming::Other, |path| Naming::of(&path));
             let hash = identify(bytes, naming).hash;
             let stored = server.store.has_content(&hash).map_err(|error| error.to_string())?;
             if !stored {
