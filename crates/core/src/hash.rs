@@ -35,6 +35,8 @@ pub enum Domain {
     Root,
     /// A conflict record's id.
     Conflict,
+    /// The id of a replica of one event, made where a replica speaks beside its last word.
+    Aside,
     /// The digest over the version ids of a batch.
     Batch,
     /// A bearer token's first revocation id, which names it in lists.
@@ -58,6 +60,7 @@ impl Domain {
             Self::Directory => b"crucible/1 directory            ",
             Self::Root => b"crucible/1 root                 ",
             Self::Conflict => b"crucible/1 conflict             ",
+            Self::Aside => b"crucible/1 aside                ",
             Self::Batch => b"crucible/1 batch                ",
             Self::Token => b"crucible/1 token                ",
             Self::PairingCode => b"crucible/1 pairing code         ",

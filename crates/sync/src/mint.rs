@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crucible_core::hash::ContentHash;
+use crucible_core::hash::{ContentHash, Domain, keyed};
 use crucible_core::id::{NoteId, ReplicaId, VersionId};
 use crucible_core::note_merge::restamp;
 use crucible_core::timestamp::{Hlc, Stamp};
@@ -79,17 +79,36 @@ impl<'m> Minter<'m> {
         Self { meta, now_ms }
     }
 
-    /// The next event of this replica, later than `after`.
-    pub fn event(&mut self, after: Option<Stamp>) -> Event {
+    /// The next event of this replica on `note`, by somebody who had seen `past`, and later than
+    /// `after`.
+    ///
+    /// A replica's events are one after another, and clocks say so: whoever knows its fifth is
+    /// taken to know its fourth. What was made from an older version than this replica's last word
+    /// on the note (displaced bytes, an edit of a file that is not settled) is beside that, not
+    /// after it; so it counts as the first event of a replica of its own.
+    pub fn event<R: Repo>(
+        &mut self,
+        staged: &Staged<'_, R>,
+        note: &NoteId,
+        past: &VersionVector,
+        after: Option<Stamp>,
+    ) -> Fallible<Event, R> {
+        self.meta.counter += 1;
+        let mut dot = Dot { replica: self.meta.replica, counter: self.meta.counter };
+        for head in staged.heads(note)? {
+            let known = &staged.known_version(&head)?.clock;
+            if known.get(&self.meta.replica) > past.get(&self.meta.replica) {
+                dot = Dot { replica: aside(&dot), counter: 1 };
+                break;
+            }
+        }
         let mut clock = Hlc::new(self.meta.ticks);
         if let Some(stamp) = after {
             clock.observe(stamp);
         }
-        let stamp = clock.tick(self.now_ms, self.meta.replica);
+        let stamp = clock.tick(self.now_ms, dot.replica);
         self.meta.ticks = clock.last_ticks();
-        self.meta.counter += 1;
-        let dot = Dot { replica: self.meta.replica, counter: self.meta.counter };
-        Event { dot, ticks: stamp.ticks() }
+        Ok(Event { dot, ticks: stamp.ticks() })
     }
 
     /// Stages the version that `change` makes. Bytes of notes must be staged before.
@@ -110,11 +129,11 @@ impl<'m> Minter<'m> {
                 let parent = staged.known_version(base)?;
                 let live = parent.live().ok_or(EngineError::Dangling(*base))?;
                 let state = State::Live(Live { path: path.clone(), ..live.clone() });
-                self.event(Some(parent.stamp)).version(*base, &parent, state)
+                self.event_on(staged, &parent)?.version(*base, &parent, state)
             }
             Change::Deleted { base } => {
                 let parent = staged.known_version(base)?;
-                self.event(Some(parent.stamp)).version(*base, &parent, State::Deleted)
+                self.event_on(staged, &parent)?.version(*base, &parent, State::Deleted)
             }
         };
         Ok(staged.put_version(version)?.0)
@@ -132,8 +151,16 @@ impl<'m> Minter<'m> {
         was: Live,
     ) -> Fallible<VersionId, R> {
         let parent = staged.known_version(&taken_away)?;
-        let event = self.event(Some(parent.stamp));
+        let event = self.event_on(staged, &parent)?;
         Ok(staged.put_version(event.version(taken_away, &parent, State::Live(was)))?.0)
+    }
+
+    fn event_on<R: Repo>(
+        &mut self,
+        staged: &Staged<'_, R>,
+        parent: &Version,
+    ) -> Fallible<Event, R> {
+        self.event(staged, &parent.note, &parent.clock, Some(parent.stamp))
     }
 
     fn edited<R: Repo>(
@@ -144,7 +171,7 @@ impl<'m> Minter<'m> {
         found: Found,
     ) -> Fallible<Version, R> {
         let parent = staged.known_version(&base)?;
-        let event = self.event(Some(parent.stamp));
+        let event = self.event_on(staged, &parent)?;
         let old = parent.live();
         let path = path.or(old.map(|old| &old.path)).ok_or(EngineError::Dangling(base))?;
         let (keys, tags) = match (old, found.kind) {
@@ -181,7 +208,7 @@ impl<'m> Minter<'m> {
             clock = clock.join(&parent.clock);
             newest = newest.max(Some(parent.stamp));
         }
-        let event = self.event(newest);
+        let event = self.event(staged, &note, &clock, newest)?;
         clock.observe(event.dot);
         let Found { kind, content, bytes } = found;
         let (keys, tags) = (KeyStamps::new(), TagDots::new());
@@ -217,6 +244,12 @@ impl<'m> Minter<'m> {
             generation += 1;
         }
     }
+}
+
+/// The replica of one event that stands aside: no other event of this one has its counter.
+fn aside(dot: &Dot) -> ReplicaId {
+    let hash = keyed(Domain::Aside, &[dot.replica.as_bytes(), &dot.counter.to_be_bytes()]);
+    ReplicaId::from_slice(&hash[..ReplicaId::LEN]).expect("a hash is longer than the id")
 }
 
 /// Old version ids and what they became.
@@ -266,7 +299,7 @@ pub fn remint<R: Repo>(
         match old.author {
             Author::Merge(_) => version.stamp = newest.unwrap_or(old.stamp).just_above(),
             Author::Replica(_) => {
-                let event = Minter::new(meta, now_ms).event(newest);
+                let event = Minter::new(meta, now_ms).event(staged, &old.note, &clock, newest)?;
                 clock.observe(event.dot);
                 version.author = Author::Replica(event.dot.replica);
                 version.stamp = event.stamp();
@@ -339,7 +372,7 @@ pub fn take_back<R: Repo>(
             clock = clock.join(&parent.clock);
             newest = newest.max(Some(parent.stamp));
         }
-        let event = Minter::new(meta, now_ms).event(newest);
+        let event = Minter::new(meta, now_ms).event(staged, &old.note, &clock, newest)?;
         clock.observe(event.dot);
         version.clock = clock;
         version.author = Author::Replica(event.dot.replica);
