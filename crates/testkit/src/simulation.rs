@@ -323,8 +323,9 @@ impl Simulation {
             let (mut dice, ledger) = (self.dice.split(), self.ledger.clone());
             let rate = 5 + self.dice.below(200) as u64;
             let meddling = self.options.meddling;
+            let power_cuts = self.options.power_cuts && self.options.crashes;
             let mut editor = editor;
-            device.fs.disk().set_hook(move |disk, _| {
+            device.fs.disk().set_hook(move |disk, call| {
                 if !dice.once_in(rate) {
                     return;
                 }
@@ -332,6 +333,9 @@ impl Simulation {
                     Some(editor) => save_editor(disk, &mut dice, &mut locked(&ledger), editor),
                     None if meddling => meddle(disk, &mut dice, &mut locked(&ledger), who),
                     None => {}
+                }
+                if power_cuts && dice.once_in(3) {
+                    disk.fault_at(call.number + dice.below(5) as u64, Fault::CrashAfter);
                 }
             });
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crucible_core::conflict::Clash;
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{NoteId, VersionId};
 use crucible_core::vault_path::VaultPath;
@@ -48,10 +49,9 @@ pub(super) fn check_clock(before: &MemoryStore, after: &MemoryStore) -> Result<(
     for (_, id, version) in after.all_versions() {
         let own = version.dot().is_some_and(|dot| dot.replica == new.replica);
         let is_new = before.version(&id).map_err(text)?.is_none();
-        if own && is_new && version.dot().is_some_and(|dot| dot.counter > old.counter) {
-            if version.stamp <= latest {
-                return Err(format!("{id} is not later than what its author had seen"));
-            }
+        let minted = own && is_new && version.dot().is_some_and(|dot| dot.counter > old.counter);
+        if minted && version.stamp <= latest {
+            return Err(format!("{id} is not later than what its author had seen"));
         }
     }
     Ok(())
@@ -176,6 +176,17 @@ impl Simulation {
     }
 }
 
+/// The words in the texts that clashed.
+pub(super) fn clash_words(clash: &Clash) -> Vec<String> {
+    match clash {
+        Clash::Body(hunk) | Clash::Key { hunk, .. } | Clash::FirstContact(hunk) => {
+            let sides = [words(hunk.winner.as_bytes()), words(hunk.loser.as_bytes())];
+            sides.concat()
+        }
+        Clash::EditOverDelete | Clash::Path { .. } | Clash::Content => Vec::new(),
+    }
+}
+
 /// The words that open conflicts hold; a record on a device names bytes that the server has.
 fn set_aside(
     store: &MemoryStore,
@@ -184,7 +195,7 @@ fn set_aside(
 ) -> Result<(), String> {
     let open = store.open_conflicts(usize::MAX).map_err(|error| error.to_string())?;
     for conflict in open {
-        there.extend(words(format!("{:?}", conflict.clash).as_bytes()));
+        there.extend(clash_words(&conflict.clash));
         for id in [conflict.winner, conflict.loser] {
             let version = store.version(&id).map_err(|error| error.to_string())?;
             let version = version.or(server.version(&id).map_err(|error| error.to_string())?);

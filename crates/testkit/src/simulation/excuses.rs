@@ -9,7 +9,7 @@ use crucible_core::id::{NoteId, VersionId};
 use crucible_node::actions::Take;
 use crucible_sync::repo::Repo;
 
-use super::check::{bytes_of, words_of};
+use super::check::{bytes_of, clash_words, words_of};
 use super::people::{locked, words};
 use super::{Device, Simulation};
 use crate::memory_store::MemoryStore;
@@ -123,7 +123,7 @@ fn in_heads(store: &MemoryStore) -> Words {
 fn in_conflicts(store: &MemoryStore) -> Words {
     let mut held = Words::new();
     for conflict in store.open_conflicts(usize::MAX).unwrap_or_default() {
-        held.extend(words(format!("{:?}", conflict.clash).as_bytes()));
+        held.extend(clash_words(&conflict.clash));
         for id in [conflict.winner, conflict.loser] {
             let version = store.version(&id).ok().flatten();
             if let Some(live) = version.as_ref().and_then(|version| version.live()) {

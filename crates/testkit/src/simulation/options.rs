@@ -42,6 +42,8 @@ pub struct Options {
     pub odd_names: bool,
     /// Editors save in two writes.
     pub halves: bool,
+    /// The power goes just after somebody has written something.
+    pub power_cuts: bool,
     /// A bug on purpose, which has to be found.
     pub plant: Option<Plant>,
 }
@@ -71,8 +73,18 @@ impl Options {
             takes: dice.once_in(2),
             odd_names: dice.once_in(5),
             halves: dice.once_in(3),
+            power_cuts: dice.once_in(4),
             plant: None,
         }
+    }
+
+    /// The world of a seed with a bug in it, and with the faults it takes to notice.
+    pub fn planted(seed: u64, plant: Plant) -> Self {
+        let world = Self { plant: Some(plant), ..Self::of(seed) };
+        if plant == Plant::UndoNameNotDurable {
+            return Self { crashes: true, meddling: true, power_cuts: true, ..world };
+        }
+        world
     }
 
     /// The same world with something less in it, for finding what a failure needs.
@@ -94,6 +106,7 @@ impl Options {
             Self { takes: false, ..self },
             Self { odd_names: false, ..self },
             Self { halves: false, ..self },
+            Self { power_cuts: false, ..self },
         ];
         if self.devices > 1 {
             smaller.push(Self { devices: self.devices - 1, ..self });
