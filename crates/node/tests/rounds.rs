@@ -432,3 +432,59 @@ fn large_files_with_the_same_bytes_all_arrive_in_one_round() {
     in_step(&a, &b);
     assert_eq!(b.files().len(), 3);
 }
+
+#[test]
+fn a_server_that_once_believed_a_clock_a_year_ahead_takes_edits_under_the_right_one() {
+    const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+    let (mut a, mut b) = pair();
+    for name in ["one.md", "two.md"] {
+        a.write(name, "first words\n");
+    }
+    a.sync();
+    b.sync();
+    // One machine with a server and a device on it, and a clock a year ahead.
+    a.world.now_ms += YEAR_MS;
+    a.link.server().now_ms += YEAR_MS;
+    a.write("one.md", "first words\nfrom the future\n");
+    a.sync();
+    a.world.now_ms -= YEAR_MS;
+    a.link.server().now_ms -= YEAR_MS;
+    b.sync();
+    for (device, line) in [(&mut a, "a"), (&mut b, "b")] {
+        for name in ["one.md", "two.md", "new.md"] {
+            let old = device.read(name).unwrap_or_default();
+            device.write(name, &format!("{old}\nparagraph by {line}\n"));
+        }
+        device.sync();
+    }
+    a.sync();
+    in_step(&a, &b);
+    let one = a.read("one.md").unwrap();
+    for words in ["from the future", "by a", "by b"] {
+        assert!(one.contains(words), "{one}");
+    }
+    assert_eq!((a.sync().pushed, b.sync().pushed), (0, 0));
+}
+
+#[test]
+fn devices_with_the_right_time_sync_with_a_server_that_came_up_ten_days_slow() {
+    const SLOW_MS: u64 = 10 * 24 * 3_600_000;
+    let (mut a, mut b) = pair();
+    for device in [&mut a, &mut b] {
+        device.world.now_ms += 2 * SLOW_MS;
+    }
+    a.link.server().now_ms += 2 * SLOW_MS;
+    a.write("one.md", "first words\n");
+    a.sync();
+    b.sync();
+    a.link.server().now_ms -= SLOW_MS;
+    for (device, line) in [(&mut a, "a"), (&mut b, "b")] {
+        let old = device.read("one.md").unwrap();
+        device.write("one.md", &format!("{old}\nparagraph by {line}\n"));
+        device.write("new.md", &format!("by {line}\n"));
+        device.sync();
+    }
+    a.sync();
+    in_step(&a, &b);
+    assert!(a.read("one.md").unwrap().contains("by b"));
+}
