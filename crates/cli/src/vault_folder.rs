@@ -6,7 +6,6 @@
 use std::path::{Component, Path, PathBuf};
 
 use crucible_core::vault_path::VaultPath;
-use crucible_node::api::{self, Access};
 use crucible_node::config::{self, Config, ConfigError, Mode};
 use crucible_node::http::{Http, Origin};
 use crucible_node::http_link::HttpLink;
@@ -105,7 +104,7 @@ impl VaultFolder {
     /// The same, for rounds with the other side.
     ///
     /// # Errors
-    /// As [`Self::open`]; with CRU_TOKEN what the server says of it.
+    /// As [`Self::open`].
     pub fn open_for_rounds(&self, context: &Context) -> Outcome<OpenVault> {
         self.open_as(self.is_read_only(context)?)
     }
@@ -130,19 +129,16 @@ impl VaultFolder {
         }
     }
 
-    /// Whether the token that rounds are made with allows reading alone. Of one that was kept it
-    /// is known; CRU_TOKEN may be any.
+    /// Whether the token that rounds are made with is known to allow reading alone; of one in
+    /// CRU_TOKEN the first push tells.
     fn is_read_only(&self, context: &Context) -> Outcome<bool> {
         let Some(server) = self.server() else { return Ok(false) };
         let kept = context.home.credential(server, &self.config.vault)?;
         match (&context.token, kept) {
             (None, None) => Ok(false),
             (None, Some(kept)) => Ok(kept.read_only),
-            (Some(given), Some(kept)) if *given == kept.token => Ok(kept.read_only),
-            (Some(_), _) => {
-                let me = api::whoami(&mut self.http(context)?)?;
-                Ok(me.rights.access == Access::Read)
-            }
+            (Some(given), Some(kept)) => Ok(*given == kept.token && kept.read_only),
+            (Some(_), None) => Ok(false),
         }
     }
 

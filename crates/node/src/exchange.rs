@@ -77,7 +77,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let mut request = self.store.reading(|| ask::request(&self.store, &asking))?;
             let opened = opening.take();
             request.round.walk = opened.as_ref().map(|(_, first)| first.clone());
-            match self.ask(link, round, &request)? {
+            match self.ask_as_allowed(link, round, &mut asking, &request)? {
                 Heard::Done { in_step: true, .. } => return Ok(true),
                 Heard::Done { next: Some(next), .. } => asking.cursor = Some(next),
                 Heard::Done { next: None, .. } if request.round.more => asking.cursor = None,
@@ -121,6 +121,26 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             }
         }
         Ok(false)
+    }
+
+    /// Asks, and keeps to pulling once a push was not allowed: a token says nothing of what it
+    /// is good for.
+    fn ask_as_allowed(
+        &mut self,
+        link: &mut dyn Link,
+        round: &mut Round<'_>,
+        asking: &mut Asking,
+        request: &Request,
+    ) -> Fallible<Heard, S> {
+        let pushes = !request.sent.is_empty() || !request.round.closed.is_empty();
+        match self.ask(link, round, request) {
+            Err(SyncError::Link(LinkError::Forbidden { .. })) if pushes && !asking.pull_only => {
+                asking.pull_only = true;
+                self.settings.read_only = true;
+                Ok(Heard::Again)
+            }
+            heard => heard,
+        }
     }
 
     fn ask(
@@ -281,7 +301,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let page = &notes[at..notes.len().min(at + HAVE_PAGE)];
             asking.allow_mass_delete |= round.undoes_losses;
             let request = ask::request_for(&self.store, asking, page)?;
-            match self.ask(link, round, &request)? {
+            match self.ask_as_allowed(link, round, asking, &request)? {
                 Heard::Done { next: Some(next), .. } if next.after > 0 => {
                     at += usize::try_from(next.after).unwrap_or(page.len()).min(page.len());
                 }

@@ -172,7 +172,11 @@ fn request_with<S: ReplicaStore>(
         whole: asking.whole,
         policies: asking.policies.clone(),
         conflicts_seen: meta.conflicts_seen,
-        closed: store.closed_unsent().map_err(EngineError::Repo)?,
+        closed: if asking.pull_only {
+            Vec::new()
+        } else {
+            store.closed_unsent().map_err(EngineError::Repo)?
+        },
         walk: None,
     };
     let unsent = store.unsent().map_err(EngineError::Repo)?;
