@@ -326,6 +326,17 @@ fn flow_len(text: &str) -> Option<usize> {
     None
 }
 
+/// The key that a line would begin an entry with, if it were in a head.
+pub(crate) fn key_of_line(line: &str) -> Option<String> {
+    let (key, _) = read_key(without_end(line.strip_prefix('\u{feff}').unwrap_or(line)))?;
+    Some(key)
+}
+
+/// Tells whether a line could open a head.
+pub(crate) fn is_opening(line: &str) -> bool {
+    line.strip_prefix('\u{feff}').unwrap_or(line).strip_prefix("---").is_some_and(is_blank)
+}
+
 /// Reads one plain or quoted scalar on one line; `None` if it is anything else.
 pub(crate) fn scalar(raw: &str) -> Option<String> {
     if raw.contains(['\n', '\r']) {

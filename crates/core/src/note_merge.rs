@@ -1,8 +1,10 @@
 //! Three-way merge of notes: the head key by key, tags as an OR-Set, the body as text.
 //!
 //! Invariant: symmetric in its two sides; every entry and every word a side added is in the result
-//! or in a conflict; a head that is not plainly YAML on any side is merged as text. The table of
-//! what wins is docs/merge.md. Start reading at [`merge_note`].
+//! or in a conflict; a head that is not plainly YAML on any side, or that stands as plain lines in
+//! another text, is merged as text. The table of what wins is docs/merge.md. Start reading at [`merge_note`].
+
+mod stray_head;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +21,7 @@ use crate::text_merge::{
 use crate::timestamp::Stamp;
 use crate::version::{KeyStamps, TagDots};
 use crate::version_vector::Dot;
+use stray_head::has_stray_head;
 
 /// One version of a note, as far as merging goes.
 #[derive(Clone, Copy, Debug)]
@@ -188,7 +191,11 @@ struct Key<'h, 'n> {
 impl<'n> Merger<'n> {
     fn merge(&mut self) {
         let heads = [self.base, self.winner, self.loser].map(|side| Frontmatter::of(side.text));
-        if heads.iter().any(|(head, _)| *head == Frontmatter::Opaque) {
+        let [base, winner, loser] = heads.each_ref().map(|(head, body)| (head, *body));
+        let base = self.related.then_some(base);
+        if heads.iter().any(|(head, _)| *head == Frontmatter::Opaque)
+            || has_stray_head(base, winner, loser)
+        {
             self.merge_text(self.base.text, self.winner.text, self.loser.text);
             self.join_stamps_and_dots();
             return;

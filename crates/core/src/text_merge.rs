@@ -6,6 +6,7 @@
 //! Start reading at [`merge`].
 
 mod chunk;
+mod kin;
 mod line_ends;
 mod moves;
 mod weave;
@@ -20,7 +21,7 @@ use crate::text_diff::{Change, Interner, offsets};
 use crate::words::{is_telling, words, would_glue};
 use chunk::{Chunk, Kind, Three, chunks};
 pub(crate) use line_ends::{AsHunk, LineEnds};
-use weave::{Around, blank_tail, weave};
+use weave::{Around, Blocks, blank_tail, weave};
 
 /// Which of two concurrent texts has the larger stamp and wins where a choice must be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +83,8 @@ pub fn merge(base: &str, ours: &str, theirs: &str, prefer: Side, overlap: Overla
     merged
 }
 
-/// Merges two texts that have no common base: what they share stands once, the rest of both is
-/// kept, the older (not preferred) first, and reported.
+/// Merges two texts that have no common base: what they share stands once, line by line in two
+/// versions of one block, the rest of both is kept, the older (not preferred) first, and reported.
 pub fn merge_unrelated(ours: &str, theirs: &str, prefer: Side) -> TextMerge {
     let (winner, loser) = match prefer {
         Side::Ours => (ours, theirs),
@@ -153,7 +154,7 @@ fn merge_once(aligned: &Aligned<'_>, three: [&str; 3], overlap: Overlap) -> Text
 
 /// [`merge_unrelated`] of texts that [`LineEnds`] opened.
 pub(crate) fn merge_opened_unrelated(winner: &str, loser: &str) -> TextMerge {
-    let woven = weave(winner, loser, Around { starts_block: true });
+    let woven = weave(winner, loser, Around { starts_block: true, blocks: Blocks::ByLine });
     let hunks = woven.both.into_iter().map(|both| Hunk {
         base: String::new(),
         winner: both.winner,
@@ -262,7 +263,7 @@ impl Merger {
                 Kind::Loser => self.text.push_str(loser),
                 Kind::Insert => {
                     let starts_block = lines_end_with_blank(&self.text);
-                    self.text.push_str(&weave(winner, loser, Around { starts_block }).text);
+                    self.text.push_str(&weave(winner, loser, Around::new(starts_block)).text);
                 }
                 Kind::Clash => self.merge_words(base, winner, loser),
             }
@@ -327,7 +328,7 @@ impl Merger {
     fn keep_both(&mut self, base: &str, winner: &str, loser: &str) {
         let from = self.text.len();
         let starts_block = lines_end_with_blank(&self.text);
-        self.text.push_str(&weave(winner, loser, Around { starts_block }).text);
+        self.text.push_str(&weave(winner, loser, Around::new(starts_block)).text);
         self.report(base, winner, loser, from, Kept::Both);
     }
 
@@ -553,14 +554,14 @@ fn join_insertions(aligned: &Aligned<'_>, chunk: &Chunk, before: &str) -> Option
     let at_line_start = chunk.base.start == 0 || ended(aligned.base.list[chunk.base.start - 1]);
     if at_line_start && ended(winner) && ended(loser) {
         let starts_block = lines_end_with_blank(before);
-        return Some(weave(winner, loser, Around { starts_block }).text);
+        return Some(weave(winner, loser, Around::new(starts_block)).text);
     }
     let fills_line = aligned.base.list.get(chunk.base.start).is_none_or(|next| ended(next));
     if at_line_start && fills_line && !ended(winner) && !ended(loser) {
         // Both filled the same empty line: each gets a line of its own.
         let end = aligned.base.list.get(chunk.base.start).unwrap_or(&"\n");
         let starts_block = lines_end_with_blank(before);
-        let around = Around { starts_block };
+        let around = Around::new(starts_block);
         let mut text = weave(&[winner, end].concat(), &[loser, end].concat(), around).text;
         text.truncate(text.len() - end.len());
         return Some(text);

@@ -140,6 +140,59 @@ fn a_head_dropped_while_a_key_changed_comes_back_with_that_key() {
 }
 
 #[test]
+fn a_head_that_still_stands_in_the_text_is_merged_there_and_no_second_one_is_made() {
+    let head = "title: x\nstatus: open\ntags: [a, b]\n";
+    let base = Minted::first(&note(head, "# H\n"));
+    let changed = base.edit(5, &note("title: x\nstatus: done\ntags: [a, b, c]\n", "# H\n"));
+    let lines = "title: x\nstatus: done\ntags: [a, b, c]\n";
+    let cases = [
+        // A line pasted above it.
+        (format!("pasted\n---\n{head}---\n# H\n"), format!("pasted\n---\n{lines}---\n# H\n")),
+        // Its closing or opening line gone while somebody types.
+        (format!("---\n{head}# H\n"), format!("---\n{lines}# H\n")),
+        (format!("{head}---\n# H\n"), format!("{lines}---\n# H\n")),
+        // Another head above it.
+        (format!("---\nid: 1\n---\n---\n{head}---\n# H\n"), {
+            format!("---\nid: 1\n---\n---\n{lines}---\n# H\n")
+        }),
+    ];
+    for (text, expected) in cases {
+        for ms in [3, 9] {
+            let broken = base.edit(ms, &text);
+            let merge = merged(Some(&base), &broken, &changed);
+            assert_eq!((merge.text, merge.conflicts), (expected.clone(), vec![]));
+            // Mended here while the text without a head is edited there.
+            let (mended, broken) = (broken.edit(ms + 1, &base.text), broken.edit(5, &expected));
+            let merge =
+                merged(Some(&Minted { text: text.clone(), ..base.clone() }), &mended, &broken);
+            assert_eq!((merge.text, merge.conflicts), (changed.text.clone(), vec![]));
+        }
+    }
+}
+
+#[test]
+fn a_key_changed_while_its_head_is_typed_is_one_clash() {
+    let base = Minted::first("---\nstatus: open\n---\n# H\n");
+    let typing = base.edit(9, "---\nstatus: wip\n# H\n");
+    let changed = base.edit(5, "---\nstatus: done\n---\n# H\n");
+    let merge = merged(Some(&base), &typing, &changed);
+    assert_eq!((merge.text.as_str(), merge.conflicts.len()), ("---\nstatus: wip\n# H\n", 1));
+}
+
+#[test]
+fn lines_of_the_body_that_look_like_keys_are_no_head() {
+    let body = "title: a line that was always here\n";
+    let base = Minted::first(&note("title: 1\n", body));
+    let dropped = base.edit(9, body);
+    let changed = base.edit(5, &note("title: 2\n", body));
+    assert_eq!(merged(Some(&base), &dropped, &changed).text, note("title: 2\n", body));
+    let newer = Minted { ms: 9, ..Minted::first(&note("title: 1\n", "x\n")) };
+    let older = Minted::first("Heading\n\ntitle: a line\n");
+    let merge = merged(None, &newer, &older);
+    assert!(merge.text.starts_with("---\ntitle: 1\n---\n"), "{}", merge.text);
+}
+
+#[test]
 fn a_head_added_on_both_sides_merges_by_key() {
     let base = Minted::first("body\n");
     let newer = base.edit(9, &note("b: 1\n", "body\n"));

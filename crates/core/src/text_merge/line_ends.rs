@@ -30,7 +30,12 @@ impl LineEnds {
                     _ => None,
                 })
             }
-            Style::None | Style::Mixed => None,
+            // Nothing tells who converted: the same text on two systems.
+            Style::None => match (winner_style, loser_style) {
+                (Style::One(winner), Style::One(loser)) if winner != loser => Some(winner),
+                _ => None,
+            },
+            Style::Mixed => None,
         };
         let first = [winner_style, loser_style, base_style]
             .into_iter()

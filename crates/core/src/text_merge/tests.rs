@@ -213,6 +213,68 @@ fn texts_without_a_common_past_keep_everything_of_both() {
     );
 }
 
+fn unrelated(winner: &str, loser: &str, expected: &str, reported: &[(&str, &str)]) {
+    let merged = merge_unrelated(winner, loser, Side::Ours);
+    assert_eq!(merged, merge_unrelated(loser, winner, Side::Theirs));
+    assert_eq!(merged.text, expected);
+    let both = merged.hunks.iter().map(|hunk| (hunk.winner.as_str(), hunk.loser.as_str()));
+    assert_eq!(both.collect::<Vec<_>>(), reported);
+}
+
+#[test]
+fn lines_that_two_versions_of_a_block_share_stand_once_without_a_common_past() {
+    unrelated(
+        "# T\n\nFirst line one.\nline two B.\nline three.\n\n- i1\n- i3\n- i4B\n\nEnd.\n",
+        "# T\n\nFirst line one.\nline two.\nline three A.\n\n- i0A\n- i1\n- i3\n\nEnd.\n",
+        "# T\n\nFirst line one.\nline two.\nline three A.\nline two B.\nline three.\n\n\
+         - i0A\n- i1\n- i3\n- i4B\n\nEnd.\n",
+        &[("line two B.\nline three.\n", "line two.\nline three A.\n")],
+    );
+    // The whole text is one paragraph: no blank line is added.
+    unrelated(
+        "one and\ntwo new\nthree and four\n",
+        "one and\ntwo\nthree and four\nfive\n",
+        "one and\ntwo\ntwo new\nthree and four\nfive\n",
+        &[("two new\n", "two\n")],
+    );
+    unrelated("a b\nc d\n\ne f\n", "a b\nc d\ne f\n", "a b\nc d\n\ne f\n", &[]);
+    unrelated(
+        "```\na b\nx\n```\n",
+        "```\na b\ny\n```\n",
+        "```\na b\ny\nx\n```\n",
+        &[("x\n", "y\n")],
+    );
+    unrelated("a b\r\nc d\r\n", "a b\nc d\nmore\n", "a b\r\nc d\r\nmore\r\n", &[]);
+}
+
+#[test]
+fn blocks_that_are_no_versions_of_one_stay_whole_without_a_common_past() {
+    let (poem, list) =
+        ("And so on.\nRoses are red, violets are blue.\n", "And so on.\nBuy bread, milk, eggs.\n");
+    let both = [list, "\n", poem].concat();
+    unrelated(
+        &["x\n\n", poem].concat(),
+        &["x\n\n", list].concat(),
+        &["x\n\n", &both].concat(),
+        &[(poem, list)],
+    );
+    let (rust, tilde) = ("```rust\na b\nx\n```\n", "~~~rust\na b\ny\n~~~\n");
+    let both = [tilde, "\n", rust].concat();
+    unrelated(
+        &["x\n\n", rust].concat(),
+        &["x\n\n", tilde].concat(),
+        &["x\n\n", &both].concat(),
+        &[(rust, tilde)],
+    );
+}
+
+#[test]
+fn the_final_newline_is_as_the_side_that_changed_it_has_it() {
+    clean("a\n\nb\n", "A\n\nb\n", "a\n\nb", "A\n\nb");
+    clean("a\n\nb", "A\n\nb", "a\n\nb\n", "A\n\nb\n");
+    clean("a\n\nb\n", "a\n\nB\n", "a\n\nb", "a\n\nB");
+}
+
 #[test]
 fn an_insertion_beside_a_deletion_stands_and_the_deletion_too() {
     clean("a\n\nb\n", "a\n\nnew\n\nb\n", "a\n", "a\n\nnew\n");

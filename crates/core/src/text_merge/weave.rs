@@ -7,23 +7,45 @@
 //!
 //! Units are single lines in lists and tables and whole blocks elsewhere, so that a fence or a
 //! paragraph is never torn because both texts happen to share a line of it. Blank lines are not
-//! units but the gaps between them.
+//! units but the gaps between them. Texts without a common base may hold two versions of one
+//! block: such are found by [`kin`] and woven line by line.
 
+use std::ops::Range;
+
+use super::kin::{Kin, kin};
 use crate::block::{Look, split};
 use crate::lines::{end_of, is_blank, lines};
-use crate::text_diff::Interner;
+use crate::text_diff::{Interner, diff_lines, offsets};
 
 /// What stands around the place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Around {
     /// A block ends right before: there is a blank line, or nothing at all.
     pub(super) starts_block: bool,
+    /// What the two texts may be to each other.
+    pub(super) blocks: Blocks,
+}
+
+/// What becomes of two different blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blocks {
+    /// Both stand as they are: each was written for itself.
+    Whole,
+    /// If they are two versions of one, the lines they share stand once.
+    ByLine,
+}
+
+impl Around {
+    /// Around what was written for itself on each side.
+    pub(super) fn new(starts_block: bool) -> Self {
+        Self { starts_block, blocks: Blocks::Whole }
+    }
 }
 
 /// A stretch of the woven text where both sides had something of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Both {
-    pub(super) at: std::ops::Range<usize>,
+    pub(super) at: Range<usize>,
     pub(super) winner: String,
     pub(super) loser: String,
 }
@@ -33,8 +55,8 @@ pub(super) struct Woven {
     pub(super) both: Vec<Both>,
 }
 
-struct Unit<'t> {
-    text: &'t str,
+pub(super) struct Unit<'t> {
+    pub(super) text: &'t str,
     gap: &'t str,
     /// A line of a list or table, which needs no blank line to stand apart.
     tight: bool,
@@ -59,7 +81,7 @@ pub(super) fn weave(winner: &str, loser: &str, around: Around) -> Woven {
             woven.push(Some(w), Some(l));
             (w, l) = (w + 1, l + 1);
         }
-        woven.push_both(change.after.clone(), change.before.clone());
+        woven.push_differing(change.after.clone(), change.before.clone());
         (w, l) = (change.after.end, change.before.end);
     }
     while l < loser.list.len() {
@@ -84,7 +106,53 @@ impl<'u, 't> Weaver<'u, 't> {
         Self { winner, loser, around, last: None, woven }
     }
 
-    fn push_both(&mut self, winner: std::ops::Range<usize>, loser: std::ops::Range<usize>) {
+    /// Appends what differs: versions of one block line by line, everything else one after the
+    /// other.
+    fn push_differing(&mut self, winner: Range<usize>, loser: Range<usize>) {
+        let (mut w, mut l) = (winner.start, loser.start);
+        if self.around.blocks == Blocks::ByLine && !winner.is_empty() && !loser.is_empty() {
+            let (units_w, units_l) =
+                (&self.winner.list[winner.clone()], &self.loser.list[loser.clone()]);
+            for Kin { winner: of_w, loser: of_l } in kin(units_w, units_l) {
+                let of_w = winner.start + of_w.start..winner.start + of_w.end;
+                let of_l = loser.start + of_l.start..loser.start + of_l.end;
+                self.push_both(w..of_w.start, l..of_l.start);
+                (w, l) = (of_w.end, of_l.end);
+                self.push_lines(of_w, of_l);
+            }
+        }
+        self.push_both(w..winner.end, l..loser.end);
+    }
+
+    /// Appends two versions of one block, what both share once.
+    fn push_lines(&mut self, w: Range<usize>, l: Range<usize>) {
+        let gap = self.gap(&self.winner.list[w.start], Some(w.start), Some(l.start));
+        self.woven.text.push_str(&gap);
+        self.last = Some((Some(w.end - 1), Some(l.end - 1)));
+        let (winner, loser) = (self.winner.text(w), self.loser.text(l));
+        let cut = |text| offsets(&lines(text).collect::<Vec<_>>());
+        let (winner_at, loser_at) = (cut(&winner), cut(&loser));
+        let mut at = 0;
+        for change in diff_lines(&loser, &winner) {
+            let of_l = loser_at[change.before.start]..loser_at[change.before.end];
+            let of_w = winner_at[change.after.start]..winner_at[change.after.end];
+            self.woven.text.push_str(&loser[at..of_l.start]);
+            at = of_l.end;
+            let from = self.woven.text.len();
+            self.woven.text.push_str(&loser[of_l.clone()]);
+            self.woven.text.push_str(&winner[of_w.clone()]);
+            if !of_l.is_empty() && !of_w.is_empty() {
+                self.woven.both.push(Both {
+                    at: from..self.woven.text.len(),
+                    winner: winner[of_w].to_owned(),
+                    loser: loser[of_l].to_owned(),
+                });
+            }
+        }
+        self.woven.text.push_str(&loser[at..]);
+    }
+
+    fn push_both(&mut self, winner: Range<usize>, loser: Range<usize>) {
         let mut from = None;
         for l in loser.clone() {
             from = from.or(Some(self.push(None, Some(l))));
@@ -162,7 +230,7 @@ impl<'t> Units<'t> {
         self.list.get(at + 1).map_or(self.tail, |next| next.gap)
     }
 
-    fn text(&self, range: std::ops::Range<usize>) -> String {
+    fn text(&self, range: Range<usize>) -> String {
         let mut text = String::new();
         for (nth, unit) in self.list[range].iter().enumerate() {
             if nth > 0 {
