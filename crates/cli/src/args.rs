@@ -16,7 +16,6 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, Va
     name = "cru",
     version,
     propagate_version = true,
-    disable_help_subcommand = true,
     after_help = "Tokens: CRU_TOKEN, while it is set, wins over what this device has kept in \
                   ~/.crucible (or CRU_HOME). Every flag has a variable: --allow-mass-delete is \
                   CRU_ALLOW_MASS_DELETE=1.\n\nFirst five minutes: `cru demo` shows everything in a temporary folder. Then \
@@ -99,7 +98,7 @@ pub enum Verb {
     Diff(Diff),
     /// Puts an earlier version of a note back; the present one stays in its history.
     Restore(Restore),
-    /// Brings a deleted note back where it was.
+    /// Brings a deleted note (or all of a folder) back where it was.
     Undelete(Undelete),
     /// Takes back what the last round changed in this folder, as new versions, and names each note;
     /// again for the round before it.
@@ -144,7 +143,8 @@ pub struct Up {
     /// the one it had the last time. 127.0.0.1:4200 keeps it on this machine.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Where the server keeps its data.
+    /// Where the server keeps its data. Otherwise in ~/.crucible/served (or CRU_HOME/served), in a
+    /// folder called like the vault's id.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// What the vault is called on the server; otherwise like the folder.
@@ -336,7 +336,7 @@ pub enum OverlapChoice {
 /// `cru log`
 #[derive(Debug, Args)]
 pub struct Log {
-    /// A note, as it is or was called. Without it: everything.
+    /// A note, as it is or was called, or a folder. Without it: everything.
     pub path: Option<String>,
     /// At most so many versions.
     #[arg(short = 'n', long, value_name = "N")]
@@ -369,7 +369,7 @@ pub struct Restore {
 /// `cru undelete`
 #[derive(Debug, Args)]
 pub struct Undelete {
-    /// The note, by the name it had.
+    /// The note, by the name it had, or a folder: all notes that were deleted below it.
     pub path: String,
 }
 
@@ -389,14 +389,16 @@ pub enum ConflictsVerb {
     /// Shows one: what stands in the note, and what was set aside.
     Show {
         /// Its number, which it keeps, or its id (the first 4 digits, if no other begins so).
+        #[arg(value_name = "N")]
         which: String,
     },
     /// Settles one.
     Take {
         /// Its number, which it keeps, or its id (the first 4 digits, if no other begins so).
+        #[arg(value_name = "N")]
         which: String,
         /// Which text the note is to have.
-        #[arg(value_enum)]
+        #[arg(value_enum, value_name = "ours|theirs|both")]
         side: Side,
     },
 }
@@ -476,9 +478,10 @@ pub struct Server {
 /// Where a server keeps its data.
 #[derive(Debug, Args)]
 pub struct DataFolder {
-    /// The server's data folder.
-    #[arg(long, value_name = "DIR", default_value = "crucible-data")]
-    pub data: PathBuf,
+    /// The server's data folder. Otherwise that of the `cru up` which serves the vault one stands
+    /// in, or else ./crucible-data.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
 }
 
 /// `cru server …`
@@ -492,9 +495,9 @@ pub enum ServerVerb {
     Backup {
         /// Where to.
         to: PathBuf,
-        /// The server's data folder.
-        #[arg(long, value_name = "DIR", default_value = "crucible-data")]
-        data: PathBuf,
+        /// Which server's.
+        #[command(flatten)]
+        of: DataFolder,
     },
 }
 

@@ -7,7 +7,7 @@ mod mapping;
 
 use std::fmt;
 
-pub use mapping::{not_a_vault, of_server_data, of_vault};
+pub use mapping::{guard, not_a_vault, of_server_data, of_vault};
 
 /// What the program ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

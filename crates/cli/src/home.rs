@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crucible_core::id::VaultId;
 use crucible_trust::key::SecretKey;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,11 @@ impl Home {
     /// Where it is.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Where the server of a `cru up` keeps the data of a vault.
+    pub fn served(&self, vault: &VaultId) -> PathBuf {
+        self.folder.join("served").join(vault.to_string())
     }
 
     /// This device's key; drawn when it is asked for the first time.

@@ -58,8 +58,10 @@ pub struct Entry {
     pub user: Option<(String, String)>,
     /// With which device: id and name.
     pub device: Option<(String, String)>,
-    /// When the server got it; `None` when it has not.
+    /// When the server got it; `None` when it has not, or was not asked.
     pub received_ms: Option<u64>,
+    /// Whether it is still to be sent.
+    pub unsent: bool,
 }
 
 impl Entry {
@@ -80,10 +82,11 @@ impl Entry {
             author: revision.author,
             parents: revision.parents,
             received_ms: revision.received_ms,
+            unsent: false,
         }
     }
 
-    fn from_store(revision: &Revision) -> Self {
+    fn from_store(revision: &Revision, unsent: &BTreeSet<VersionId>) -> Self {
         let version = &revision.version;
         let live = version.live();
         Self {
@@ -101,6 +104,7 @@ impl Entry {
             user: None,
             device: None,
             received_ms: None,
+            unsent: unsent.contains(&revision.id),
         }
     }
 
@@ -134,6 +138,11 @@ impl Entry {
     pub fn last_path(&self) -> &str {
         self.path.as_deref().or(self.from.as_deref()).unwrap_or("(deleted)")
     }
+}
+
+/// Whether a path is inside of a folder.
+pub fn is_below(path: &str, folder: &VaultPath) -> bool {
+    path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// A moment as RFC 3339 in UTC.
@@ -223,6 +232,7 @@ impl<'c> Past<'c> {
     /// # Errors
     /// What the store says.
     pub fn list_here(&self, path: Option<&VaultPath>, limit: usize) -> Outcome<Vec<Entry>> {
+        let unsent: BTreeSet<VersionId> = self.store.unsent()?.into_iter().collect();
         let mut entries = Vec::new();
         let mut before = None;
         while entries.len() < limit {
@@ -230,7 +240,7 @@ impl<'c> Past<'c> {
             let page = self.store.revisions(&RevisionQuery { scope, before, limit: PAGE })?;
             before = page.last().map(|last| last.seq);
             let full = page.len() == PAGE;
-            entries.extend(page.iter().map(Entry::from_store));
+            entries.extend(page.iter().map(|revision| Entry::from_store(revision, &unsent)));
             if !full {
                 break;
             }

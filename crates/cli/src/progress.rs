@@ -34,8 +34,10 @@ impl Bar {
         match progress {
             Progress::Scanning => says(bar, "looking through the folder"),
             Progress::Recording { done, of } => counts(bar, "recording", done, of),
+            Progress::Sending { left: 0 } => says(bar, "sending"),
             Progress::Sending { left } => says(bar, &format!("sending ({left} to go)")),
             Progress::Blob { bytes } => says(bar, &format!("carrying a file of {}", size(bytes))),
+            Progress::Receiving { done: 0 } => says(bar, "receiving"),
             Progress::Receiving { done } => says(bar, &format!("receiving ({done})")),
             Progress::Placing { done, of } => counts(bar, "writing files", done, of),
         }

@@ -4,6 +4,7 @@
 //! runs; what only reads does not, so `cru status` answers while `cru up` works.
 
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crucible_core::vault_path::VaultPath;
 use crucible_node::config::{self, Config, ConfigError, Mode};
@@ -11,7 +12,7 @@ use crucible_node::http::{Http, Origin};
 use crucible_node::http_link::HttpLink;
 use crucible_node::replica::{Replica, Settings, scan_on_all_cores};
 use crucible_store::sync_db::SyncDb;
-use crucible_vault::lock::VaultLock;
+use crucible_vault::lock::{LockError, VaultLock};
 use crucible_vault::real_fs::RealFs;
 
 use crate::context::Context;
@@ -22,6 +23,10 @@ use crate::world;
 
 /// The database inside a vault's state folder.
 pub const DATABASE: &str = "sync.db";
+/// How long another process is waited for: rounds of a `cru up` are shorter than that mostly.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The pause between two tries to lock.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// A vault's folder, found and read, not yet opened.
 #[derive(Debug)]
@@ -93,7 +98,7 @@ impl VaultFolder {
         Ok(SyncDb::open(&self.database())?)
     }
 
-    /// Locks and opens the folder, to change what is in it.
+    /// Locks and opens the folder, to change what is in it; waits a moment for another process.
     ///
     /// # Errors
     /// Exit 11 when another process has it; what the store and the folder say.
@@ -112,7 +117,7 @@ impl VaultFolder {
     fn open_as(&self, read_only: bool) -> Outcome<OpenVault> {
         let unique = crucible_core::hash::hex(&world::random::<16>()?);
         let fs = RealFs::open(&self.root, &unique)?;
-        let lock = VaultLock::acquire(&fs, std::process::id())?;
+        let lock = lock(&fs)?;
         let store = self.store()?;
         let bases = salvage::of(&self.root);
         let settings = Settings { policies: self.config.rules(), read_only, bases };
@@ -201,17 +206,42 @@ impl VaultFolder {
         })
     }
 
-    /// Reads `PATH` or `PATH@VERSION`. An `@` belongs to the name where no version follows it.
+    /// Reads `PATH` or `PATH@VERSION`. An `@` belongs to the name where no version follows it, or
+    /// a file is called so.
     ///
     /// # Errors
-    /// As [`Self::path_of`].
+    /// As [`Self::path_of`]; exit 2 where what follows the name of a file is no version.
     pub fn path_at(&self, context: &Context, text: &str) -> Outcome<(VaultPath, Option<String>)> {
         if let Some((path, version)) = text.rsplit_once('@') {
-            let hex = !version.is_empty() && version.bytes().all(|b| b.is_ascii_hexdigit());
-            if !path.is_empty() && hex {
-                return Ok((self.path_of(context, path)?, Some(version.to_owned())));
+            let whole = self.path_of(context, text);
+            let is_there = |path: &VaultPath| self.root.join(path.as_str()).is_file();
+            if path.is_empty() || whole.as_ref().is_ok_and(is_there) {
+                return Ok((whole?, None));
+            }
+            let before = self.path_of(context, path)?;
+            if !version.is_empty() && version.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Ok((before, Some(version.to_owned())));
+            }
+            if is_there(&before) {
+                let message = format!("{version:?} is no version");
+                return Err(Failure::new(Exit::Usage, message).hint(format!(
+                    "`cru log '{before}'` lists them; their first 8 digits are enough"
+                )));
             }
         }
         Ok((self.path_of(context, text)?, None))
+    }
+}
+
+/// Takes the lock, waiting for [`PATIENCE`] while another process has it.
+fn lock(fs: &RealFs) -> Outcome<VaultLock> {
+    let begun = Instant::now();
+    loop {
+        match VaultLock::acquire(fs, std::process::id()) {
+            Err(LockError::Held { .. }) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(TRY_AGAIN);
+            }
+            done => return Ok(done?),
+        }
     }
 }

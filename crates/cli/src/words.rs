@@ -32,9 +32,19 @@ pub fn clash_in_words(clash: &Clash) -> String {
             quoted(&hunk.winner),
             quoted(&hunk.loser),
         ),
-        Clash::FirstContact(_) => {
-            "the two sides had nothing in common here, so both texts were kept".to_owned()
-        }
+        Clash::FirstContact(hunk) => match hunk.kept {
+            Kept::Winner => format!(
+                "the two sides had nothing in common here: {} stayed, {} was set aside",
+                quoted(&hunk.winner),
+                quoted(&hunk.loser),
+            ),
+            Kept::Both => format!(
+                "the two sides had nothing in common here, and both texts stand in the note: {} \
+                 and {}",
+                quoted(&hunk.winner),
+                quoted(&hunk.loser),
+            ),
+        },
         Clash::EditOverDelete => {
             "one side deleted the note, the other edited it: it stays".to_owned()
         }

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use crucible_core::hash::ContentHash;
 use crucible_core::id::{NoteId, RootHash};
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Version;
 use crucible_proto::message::{self, Answer};
 use crucible_sync::ask::{self, Asking, Losses};
+use crucible_sync::guard::{Guard, Loss};
 use crucible_sync::replica::ReplicaStore;
 use crucible_sync::staged::EngineError;
 use crucible_sync::unpack::UnpackError;
 use crucible_vault::fs::{FileSystem, STATE_DIR};
 
-use crate::error::SyncError;
+use crate::error::{Direction, SyncError};
 use crate::link::{Link, LinkError};
 use crate::replica::{Fallible, Options, Replica, Round};
 use crate::report::{Notice, Progress};
@@ -54,6 +56,17 @@ pub struct Step {
     pub operation: Operation,
 }
 
+/// Why a round would stop and ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// How many notes would be deleted or emptied.
+    pub lost: u64,
+    /// Of how many.
+    pub of: u64,
+    /// Which side would lose them.
+    pub direction: Direction,
+}
+
 /// What a round would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -61,6 +74,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Whether there is more to pull than one page, which is all that was asked for.
     pub there_is_more: bool,
+    /// Whether a round would stop before any of it; of the other side's news, as far as known.
+    pub refusal: Option<Refusal>,
     /// What a person should hear of.
     pub notices: Vec<Notice>,
 }
@@ -82,10 +97,32 @@ pub struct Status {
     pub root: Option<RootHash>,
     /// The last root both sides had.
     pub common_root: Option<RootHash>,
+    /// Whether a round would stop because of what is gone here.
+    pub refusal: Option<Refusal>,
     /// What a person should hear of.
     pub notices: Vec<Notice>,
     /// Folders of git repositories and of other vaults inside this one, which are never synced.
     pub left_out: Vec<String>,
+}
+
+/// What there is to say about a folder without asking anybody.
+struct Local {
+    changes: BTreeMap<NoteId, Change>,
+    left_out: Vec<String>,
+    refusal: Option<Refusal>,
+}
+
+/// A step and what the note holds after it; `None` when that is not known, or it is gone.
+struct Change {
+    step: Step,
+    content: Option<ContentHash>,
+}
+
+/// What is new on the other side.
+#[derive(Default)]
+struct News {
+    changes: BTreeMap<NoteId, Change>,
+    losses: Vec<Loss>,
 }
 
 /// Most conflicts that are counted one by one.
@@ -99,10 +136,10 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     pub fn status(&mut self, world: &mut dyn World) -> Fallible<Status, S> {
         let mut ignored = |_: Progress| {};
         let mut round = Round::new(world, Options::default(), &mut ignored);
-        let (changes, left_out) = self.local_changes(&mut round)?;
+        let Local { changes, left_out, refusal } = self.local_changes(&mut round)?;
         let store = &self.store;
         Ok(Status {
-            changes: changes.into_values().collect(),
+            changes: changes.into_values().map(|change| change.step).collect(),
             unsent: store.unsent().map_err(EngineError::Repo)?.len() as u64,
             unsettled: store.unsettled().map_err(EngineError::Repo)?.len() as u64,
             conflicts: store.open_conflicts(CONFLICTS_COUNTED).map_err(EngineError::Repo)?.len()
@@ -110,6 +147,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             notes: store.live_notes().map_err(EngineError::Repo)?,
             root: store.root().map_err(EngineError::Repo)?,
             common_root: self.meta()?.common_root,
+            refusal,
             notices: round.report.notices,
             left_out,
         })
@@ -126,72 +164,95 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     ) -> Fallible<Plan, S> {
         let mut ignored = |_: Progress| {};
         let mut round = Round::new(world, Options::default(), &mut ignored);
-        let (mut outgoing, _) = self.local_changes(&mut round)?;
+        let Local { changes: mut outgoing, refusal, .. } = self.local_changes(&mut round)?;
         for id in self.store.unsent().map_err(EngineError::Repo)? {
             let version = self.known_version(&id)?;
             if !version.is_merge() && !outgoing.contains_key(&version.note) {
                 let before = self.first_parent(&version)?;
+                let content = version.live().map(|live| live.content);
                 outgoing.extend(
-                    step(Side::There, before.as_deref(), &version).map(|step| (version.note, step)),
+                    step(Side::There, before.as_deref(), &version)
+                        .map(|step| (version.note, Change { step, content })),
                 );
             }
         }
-        let mut plan = Plan { notices: round.report.notices, ..Plan::default() };
-        let mut incoming = BTreeMap::new();
+        let mut plan = Plan { notices: round.report.notices, refusal, ..Plan::default() };
+        let mut incoming = News::default();
         if let Some(link) = link {
             plan.there_is_more = self.news(link, &mut incoming)?;
         }
-        for (note, mut step) in incoming {
-            if outgoing.contains_key(&note) {
+        plan.refusal = plan.refusal.or(self.losses_there(&incoming)?);
+        // A note that is new on both sides is one note, whatever it was called at first.
+        let new_here: BTreeMap<VaultPath, NoteId> = outgoing
+            .iter()
+            .filter(|(_, change)| change.step.operation == Operation::Create)
+            .map(|(note, change)| (change.step.path.clone(), *note))
+            .collect();
+        for (note, Change { mut step, content }) in incoming.changes {
+            let named = new_here.get(&step.path).filter(|_| step.operation == Operation::Create);
+            if let Some(here) = outgoing.remove(named.unwrap_or(&note)) {
+                if here.content.is_some() && here.content == content && here.step.path == step.path
+                {
+                    continue;
+                }
                 step.operation = Operation::Merge;
-                outgoing.remove(&note);
             }
             plan.steps.push(step);
         }
-        plan.steps.extend(outgoing.into_values());
+        plan.steps.extend(outgoing.into_values().map(|change| change.step));
         plan.steps.sort();
         Ok(plan)
     }
 
-    /// What has changed in the folder, and the [`Status::left_out`] of it.
-    fn local_changes(
-        &mut self,
-        round: &mut Round<'_>,
-    ) -> Fallible<(BTreeMap<NoteId, Step>, Vec<String>), S> {
+    /// Whether what others deleted and emptied is more than a round follows unasked.
+    fn losses_there(&self, news: &News) -> Fallible<Option<Refusal>, S> {
+        let live = self.store.live_notes().map_err(EngineError::Repo)?;
+        let deleted = news.losses.iter().filter(|loss| **loss == Loss::Deleted).count() as u64;
+        let mut guard = Guard::new(live.saturating_sub(deleted));
+        news.losses.iter().for_each(|loss| guard.count(*loss));
+        let direction = Direction::Incoming;
+        Ok(guard.trips().map(|(lost, of)| Refusal { lost, of, direction }))
+    }
+
+    /// What has changed in the folder.
+    fn local_changes(&mut self, round: &mut Round<'_>) -> Fallible<Local, S> {
         let rows = self.rows()?;
         let scan = self.look_through(&rows, Options::default())?;
         crate::take_in::tell(&scan, round);
-        let mut steps = BTreeMap::new();
+        let mut changes = BTreeMap::new();
         let vault = self.meta()?.vault;
-        for difference in self.compare(&rows, &scan) {
-            let (note, path, operation) = match difference {
+        let differences = self.compare(&rows, &scan);
+        let direction = Direction::Outgoing;
+        let refusal = self.losses(&differences)?.map(|(lost, of)| Refusal { lost, of, direction });
+        for difference in differences {
+            let (note, path, operation, content) = match difference {
                 Difference::New(found) => {
                     let note = NoteId::derive(&vault, &found.path, 0);
-                    (note, found.path.clone(), Operation::Create)
+                    (note, found.path.clone(), Operation::Create, Some(found.hash))
                 }
-                Difference::Edited(row, _) => (row.note, row.disk_path, Operation::Edit),
+                Difference::Edited(row, found) => {
+                    (row.note, row.disk_path, Operation::Edit, Some(found.hash))
+                }
                 Difference::Moved(row, found) => {
-                    (row.note, row.disk_path, Operation::Rename(found.path.clone()))
+                    let operation = Operation::Rename(found.path.clone());
+                    (row.note, row.disk_path, operation, Some(found.hash))
                 }
-                Difference::Gone(row) => (row.note, row.disk_path, Operation::Delete),
+                Difference::Gone(row) => (row.note, row.disk_path, Operation::Delete, None),
                 Difference::Touched(..) => continue,
             };
-            steps.insert(note, Step { side: Side::There, path, operation });
+            let step = Step { side: Side::There, path, operation };
+            changes.insert(note, Change { step, content });
         }
         let is_state = |path: &&String| {
             let name = path.rsplit_once('/').map(|(_, name)| name);
             matches!(name, Some(".git" | STATE_DIR))
         };
         let left_out = scan.ignored.iter().filter(is_state).cloned().collect();
-        Ok((steps, left_out))
+        Ok(Local { changes, left_out, refusal })
     }
 
     /// What is new on the other side; whether there is more than a page of it.
-    fn news(
-        &mut self,
-        link: &mut dyn Link,
-        steps: &mut BTreeMap<NoteId, Step>,
-    ) -> Fallible<bool, S> {
+    fn news(&mut self, link: &mut dyn Link, news: &mut News) -> Fallible<bool, S> {
         let mut asking = Asking {
             policies: self.settings.policies.clone(),
             allow_mass_delete: true,
@@ -226,7 +287,10 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                     None => None,
                 };
                 if let Some(step) = step(Side::Here, before.as_deref(), version) {
-                    steps.insert(version.note, step);
+                    let before: Vec<&Version> = before.as_deref().into_iter().collect();
+                    news.losses.push(Loss::between(&before, &[version]));
+                    let content = version.live().map(|live| live.content);
+                    news.changes.insert(version.note, Change { step, content });
                 }
             }
             return Ok(more);

@@ -159,12 +159,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         }
     }
 
-    /// Stops, or brings files back, when most notes are gone.
-    fn ask_guard(
-        &mut self,
-        differences: &mut Vec<Difference<'_>>,
-        round: &mut Round<'_>,
-    ) -> Fallible<(), S> {
+    /// How many notes of how many are gone or empty in the folder, when a round asks about that.
+    pub(crate) fn losses(&self, differences: &[Difference<'_>]) -> Fallible<Option<(u64, u64)>, S> {
         let is_gone = |difference: &Difference<'_>| matches!(difference, Difference::Gone(_));
         let deleted = differences.iter().filter(|d| is_gone(d)).count() as u64;
         let live = self.store.live_notes().map_err(EngineError::Repo)?;
@@ -180,10 +176,19 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 _ => Loss::None,
             });
         }
+        Ok(guard.trips())
+    }
+
+    /// Stops, or brings files back, when most notes are gone.
+    fn ask_guard(
+        &mut self,
+        differences: &mut Vec<Difference<'_>>,
+        round: &mut Round<'_>,
+    ) -> Fallible<(), S> {
         if round.options.restore_missing {
             return self.bring_back(differences, round);
         }
-        match guard.trips() {
+        match self.losses(differences)? {
             Some((lost, of)) if !round.options.allow_mass_delete => {
                 Err(SyncError::Guard { lost, of, direction: Direction::Outgoing })
             }

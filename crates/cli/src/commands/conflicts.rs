@@ -68,14 +68,18 @@ fn show(folder: &VaultFolder, context: &Context, which: &str) -> Outcome {
     output.line(clash_in_words(&conflict.clash))?;
     match &conflict.clash {
         Clash::Body(hunk) | Clash::Key { hunk, .. } | Clash::FirstContact(hunk) => {
-            show_hunk(context, hunk)?;
+            show_hunk(context, hunk, matches!(conflict.clash, Clash::FirstContact(_)))?;
         }
         Clash::EditOverDelete | Clash::Path { .. } | Clash::Content => {}
     }
+    let (one, other) = match both_stand(&conflict.clash) {
+        true => ("one side", "the other"),
+        false => ("stayed", "set aside"),
+    };
     output.line(output.paint(
         FAINT,
         format!(
-            "stayed: {}   set aside: {}   (`cru show '{}@VERSION'`)",
+            "{one}: {}   {other}: {}   (`cru show '{}@VERSION'`)",
             conflict.winner.short(),
             conflict.loser.short(),
             plain(conflict.path.as_str()),
@@ -84,7 +88,18 @@ fn show(folder: &VaultFolder, context: &Context, which: &str) -> Outcome {
     Ok(Exit::Ok)
 }
 
-fn show_hunk(context: &Context, hunk: &Hunk) -> Outcome<()> {
+/// Whether the note has the texts of both sides.
+fn both_stand(clash: &Clash) -> bool {
+    match clash {
+        Clash::Body(hunk) | Clash::Key { hunk, .. } | Clash::FirstContact(hunk) => {
+            hunk.kept == Kept::Both
+        }
+        Clash::EditOverDelete | Clash::Path { .. } | Clash::Content => false,
+    }
+}
+
+/// The texts of a hunk; two sides that meet for the first time began with nothing in common.
+fn show_hunk(context: &Context, hunk: &Hunk, first_contact: bool) -> Outcome<()> {
     let output = &context.output;
     let part = |title: String, text: &str| -> Outcome<()> {
         output.line(title)?;
@@ -96,13 +111,15 @@ fn show_hunk(context: &Context, hunk: &Hunk) -> Outcome<()> {
         }
         Ok(())
     };
-    part(output.paint(FAINT, "  both began with:"), &hunk.base)?;
-    let stayed = match hunk.kept {
-        Kept::Winner => "  stands in the note (ours):",
-        Kept::Both => "  stands in the note, and so does the other (ours):",
+    if !first_contact {
+        part(output.paint(FAINT, "  both began with:"), &hunk.base)?;
+    }
+    part(output.paint(GOOD, "  stands in the note (ours):"), &hunk.winner)?;
+    let other = match hunk.kept {
+        Kept::Winner => output.paint(BAD, "  was set aside (theirs):"),
+        Kept::Both => output.paint(GOOD, "  stands in the note too (theirs):"),
     };
-    part(output.paint(GOOD, stayed), &hunk.winner)?;
-    part(output.paint(BAD, "  was set aside (theirs):"), &hunk.loser)
+    part(other, &hunk.loser)
 }
 
 fn take(folder: &VaultFolder, context: &Context, which: &str, side: Side) -> Outcome {

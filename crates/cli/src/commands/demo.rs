@@ -43,6 +43,10 @@ const PICTURES: [&str; 5] = ["png", "jpg", "jpeg", "gif", "webp"];
 
 /// Shows everything, and cleans up.
 pub fn run(args: &Demo, context: &Context) -> Outcome {
+    if context.output.json {
+        return Err(Failure::new(Exit::Usage, "the demo is for people, and has no JSON to print")
+            .hint("`cru sync --json` and the others have"));
+    }
     let mut builder = tempfile::Builder::new();
     builder.prefix("cru-demo-").disable_cleanup(args.keep);
     let scratch = builder.tempdir().during("making a temporary folder")?;
@@ -426,6 +430,8 @@ impl Stage {
         };
         let folder = laptop.folder()?;
         let mut vault = folder.open_for_rounds(&laptop.context)?;
+        let number = vault.replica.store().number_of_conflict(&conflict.id)?;
+        let named = number.map_or_else(|| conflict.id.to_string(), |number| number.to_string());
         let mut fetcher = Fetcher::new(&folder, &laptop.context);
         let mut fetch = |version: &_| fetcher.bytes(version);
         vault.replica.take(&conflict.id, Take::Loser, &mut Machine, &mut fetch)?;
@@ -435,7 +441,11 @@ impl Stage {
         let text = phone.read(&self.picks.word)?;
         let taken = if text.contains(LAPTOP_WORD) { LAPTOP_WORD } else { PHONE_WORD };
         let at = text.find(taken).ok_or_else(|| lost(&self.picks.word, taken))?;
-        output.line("  The laptop wants the other word after all: `cru conflicts take 1 theirs`, and one sync later the phone has")?;
+        output.line(format!(
+            "  {}: the laptop wants the other word after all: `cru conflicts take {named} \
+             theirs`, and one sync later the phone has",
+            plain(&self.picks.word),
+        ))?;
         output.line(format!("    {}", painted(output, &plain(notes::line_around(&text, at)))))
     }
 }

@@ -54,13 +54,17 @@ pub fn run(args: &Import, context: &Context) -> Outcome {
         Some(into) => Some(folder.path_of(context, into)?),
         None => None,
     };
+    let is_repository = git::is_repository(&from);
+    if !is_repository {
+        require_outside(&from, &folder)?;
+    }
     let mut vault = folder.open()?;
     let bar = Bar::new(&context.output);
     // What is in the folder now is versioned first, as what it is.
     rounds::make(&mut vault, None, Options::default(), &bar)?;
     let place = Place { root: folder.root.clone(), into };
     let mut tally = Tally::default();
-    if git::is_repository(&from) {
+    if is_repository {
         git::import(&from, &place, &mut vault, &bar, &mut tally)?;
     } else {
         import_folder(&from, &place, &bar, &mut tally)?;
@@ -68,6 +72,23 @@ pub fn run(args: &Import, context: &Context) -> Outcome {
     commit(&mut vault, world::now_ms(), &bar)?;
     bar.clear();
     tell(&tally, context)
+}
+
+/// A folder that is imported lies outside of the vault: a part of it would come in a second time.
+fn require_outside(from: &Path, folder: &VaultFolder) -> Outcome<()> {
+    let real = |path: &Path| {
+        fs::canonicalize(path).during(format!("finding out where {} is", path.display()))
+    };
+    let (from, root) = (real(from)?, real(&folder.root)?);
+    let (message, hint) = if from.starts_with(&root) {
+        (format!("{} is in the vault already", from.display()), "`cru sync` is enough")
+    } else if root.starts_with(&from) {
+        let message = format!("{} has the vault inside, which would come in twice", from.display());
+        (message, "name the folder of the notes alone")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Exit::Refused, message).hint(hint))
 }
 
 /// Makes versions of what stands in the folder now, as of a time.

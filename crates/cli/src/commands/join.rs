@@ -45,6 +45,7 @@ pub fn run(args: &Join, context: &Context) -> Outcome {
         let vault = &there.config.vault;
         context.output.note(format!("{} is a copy of {vault} already{also}", root.display()));
     }
+    let showed_code = matches!(proof, Proof::Code(_));
     let device_name = args.device_name.as_deref().unwrap_or(&context.machine);
     let vault = link.vault.as_str();
     let credential = attach::let_in(context, &link.server, vault, proof, device_name)?;
@@ -61,7 +62,8 @@ pub fn run(args: &Join, context: &Context) -> Outcome {
             let there = VaultFolder::find(&there.root)?;
             first_round(&there, context)
         }
-        None => make(&root, &link.server, &vault, context),
+        None => make(&root, &link.server, &vault, context)
+            .map_err(|failure| after_code(failure, showed_code, &link, &root)),
     }
 }
 
@@ -97,6 +99,25 @@ fn make(root: &Path, server: &str, vault: &api::Vault, context: &Context) -> Out
     })
 }
 
+/// A code is good once: whoever did not go on after showing it needs to hear that it is not needed
+/// again.
+fn after_code(failure: Failure, showed_code: bool, link: &JoinLink, root: &Path) -> Failure {
+    if !showed_code || failure.exit != Exit::Refused {
+        return failure;
+    }
+    let (server, vault) = (&link.server, &link.vault);
+    let again = format!(
+        "this device is known to the server now: `cru join {server}/{vault} '{}'` goes on, without \
+         the code",
+        root.display()
+    );
+    let hint = match failure.hint.is_empty() {
+        true => again,
+        false => format!("{}; {again}", failure.hint),
+    };
+    failure.hint(hint)
+}
+
 /// Shows what would be merged with what, and asks. A no leaves nothing behind.
 fn ask(root: &Path, config: &Config, context: &Context) -> Outcome<()> {
     let was_there = root.join(config::FOLDER).exists();
@@ -120,7 +141,7 @@ fn ask(root: &Path, config: &Config, context: &Context) -> Outcome<()> {
         let database = root.join(config::FOLDER).join(DATABASE);
         context.output.note(format!("{} stays for the next try", database.display()));
     }
-    answer.and_then(|_| Err(Failure::new(Exit::Refused, "not joined; nothing was changed")))
+    answer.and_then(|_| Err(Failure::new(Exit::Refused, "not joined; no file was changed")))
 }
 
 fn plan(folder: &VaultFolder, context: &Context) -> Outcome<()> {

@@ -1,10 +1,10 @@
-//! `cru log [PATH]`: versions, newest first.
+//! `cru log [PATH|FOLDER]`: versions, newest first.
 
 use crate::args::Log;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{FAINT, MARK, STRONG, moment, plain, size};
-use crate::past::{Entry, Past};
+use crate::past::{self, Entry, Past};
 use crate::vault_folder::VaultFolder;
 
 /// Lists versions.
@@ -12,7 +12,17 @@ pub fn run(args: &Log, context: &Context) -> Outcome {
     let folder = VaultFolder::find(&context.start)?;
     let path = args.path.as_deref().map(|path| folder.path_of(context, path)).transpose()?;
     let mut past = Past::open(&folder, context)?;
-    let entries = past.list(path.as_ref(), args.limit.unwrap_or(usize::MAX))?;
+    let limit = args.limit.unwrap_or(usize::MAX);
+    let mut entries = past.list(path.as_ref(), limit)?;
+    let of_note = path.is_some() && !entries.is_empty();
+    if let (true, Some(folder)) = (entries.is_empty(), &path) {
+        entries = past.list(None, usize::MAX)?;
+        let is_below = |path: &Option<String>| {
+            path.as_deref().is_some_and(|path| past::is_below(path, folder))
+        };
+        entries.retain(|entry| is_below(&entry.path) || is_below(&entry.from));
+        entries.truncate(limit);
+    }
     if let (true, Some(path)) = (entries.is_empty(), &path) {
         let path = plain(path.as_str());
         if folder.root.join(&path).exists() {
@@ -24,12 +34,12 @@ pub fn run(args: &Log, context: &Context) -> Outcome {
     }
     for entry in &entries {
         context.output.value(&entry.as_json())?;
-        context.output.line(line(context, entry, path.is_none()))?;
+        context.output.line(line(context, entry, !of_note, folder.server().is_some()))?;
     }
     Ok(Exit::Ok)
 }
 
-fn line(context: &Context, entry: &Entry, named: bool) -> String {
+fn line(context: &Context, entry: &Entry, named: bool, remote: bool) -> String {
     let output = &context.output;
     let id = &entry.version.to_string()[..10];
     let mut text =
@@ -51,7 +61,9 @@ fn line(context: &Context, entry: &Entry, named: bool) -> String {
             let id = id.get(..8).unwrap_or(id);
             format!("{} on {} ({id})", plain(user), plain(device))
         }
-        _ => "not sent yet, or known here alone".to_owned(),
+        _ if !remote => "known here alone".to_owned(),
+        _ if entry.unsent => "not sent yet".to_owned(),
+        _ => "sent; the server knows who made it".to_owned(),
     };
     format!("{text}  {}", output.paint(FAINT, who))
 }

@@ -37,6 +37,13 @@ pub fn run(args: &Serve, context: &Context) -> Outcome {
         behind_proxy: args.behind_proxy,
     })?;
     let output = &context.output;
+    let bare = args.tls_cert.is_none() && !args.behind_proxy;
+    if bare && !running.address.ip().is_loopback() {
+        output.note(
+            "whoever is on this network could read along: for one you do not trust, give it a \
+             certificate (--tls-cert), or put a proxy that speaks TLS before it",
+        );
+    }
     output.line(format!("listening on {}", running.url()))?;
     output.value(&json!({ "type": "listening", "url": running.url() }))?;
     let accounts = running.accounts()?;

@@ -2,28 +2,45 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crucible_core::id::VaultId;
 use crucible_store::server_repo::Vaults;
 use crucible_store::server_vault::ServerVault;
 use serde_json::json;
 
-use crate::args::ServerVerb;
+use crate::args::{DataFolder, ServerVerb};
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome, of_server_data};
 use crate::output::{BAD, GOOD, STRONG, count, size};
 use crate::service;
+use crate::vault_folder::VaultFolder;
 use crate::world;
+
+/// Where `cru serve` keeps its data unless somebody says otherwise.
+const DATA: &str = "crucible-data";
 
 /// What was asked about a server's data.
 pub fn run(what: &ServerVerb, context: &Context) -> Outcome {
     let done = match what {
-        ServerVerb::Check(folder) => check(&context.path(&folder.data), context),
-        ServerVerb::Gc(folder) => gc(&context.path(&folder.data), context),
-        ServerVerb::Backup { to, data } => backup(&context.path(data), &context.path(to), context),
+        ServerVerb::Check(folder) => check(&data_of(folder, context)?, context),
+        ServerVerb::Gc(folder) => gc(&data_of(folder, context)?, context),
+        ServerVerb::Backup { to, of } => backup(&data_of(of, context)?, &context.path(to), context),
     };
     done.map_err(of_server_data)
+}
+
+/// The data folder that is meant: the one that was named, that of the `cru up` which serves the
+/// vault one stands in, or the one `cru serve` makes.
+fn data_of(folder: &DataFolder, context: &Context) -> Outcome<PathBuf> {
+    if let Some(data) = &folder.data {
+        return Ok(context.path(data));
+    }
+    let start = std::path::absolute(&context.start).during("finding out which folder this is")?;
+    let around = VaultFolder::around(&start)?;
+    let served = around.map(|around| context.home.served(&around.config.vault_id));
+    let served = served.filter(|data| data.join("accounts.db").is_file());
+    Ok(served.unwrap_or_else(|| context.path(Path::new(DATA))))
 }
 
 fn check(data: &Path, context: &Context) -> Outcome {
@@ -127,6 +144,7 @@ fn backup(data: &Path, to: &Path, context: &Context) -> Outcome {
         return Err(Failure::new(Exit::Refused, message).hint("name a folder that is not there"));
     }
     require(data)?;
+    require_apart(data, to)?;
     let vaults = to.join("vaults");
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&vaults);
     made.during(format!("making {}", vaults.display()))?;
@@ -153,6 +171,19 @@ fn backup(data: &Path, to: &Path, context: &Context) -> Outcome {
     })?;
     output.line(format!("{} copied to {}", count(copied, "vault", "vaults"), to.display()))?;
     Ok(Exit::Ok)
+}
+
+/// A copy inside of what is copied would be a part of the next one.
+fn require_apart(data: &Path, to: &Path) -> Outcome<()> {
+    let data = fs::canonicalize(data).during(format!("reading {}", data.display()))?;
+    let to = std::path::absolute(to).during("finding out where the copy goes")?;
+    let there = to.ancestors().find_map(|folder| fs::canonicalize(folder).ok());
+    if !there.is_some_and(|there| there.starts_with(&data)) {
+        return Ok(());
+    }
+    let message = format!("{} is inside of the data folder itself", to.display());
+    Err(Failure::new(Exit::Refused, message)
+        .hint("name a folder outside of it, best on another disk"))
 }
 
 fn require(data: &Path) -> Outcome<()> {

@@ -8,17 +8,14 @@ use crucible_node::report::Notice;
 use crucible_vault::real_fs::RealFs;
 use serde_json::json;
 
-use super::sync::{step_as_json, step_in_words};
+use super::sync::{step_as_json, tell_steps};
 use crate::context::Context;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Exit, Outcome, guard};
 use crate::last_failure::LastFailure;
 use crate::output::{FAINT, GOOD, Output, STRONG, WARN, count, moment, plain};
 use crate::vault_folder::VaultFolder;
 use crate::words::{notice_as_json, notice_in_words};
 use crate::world::{self, Machine};
-
-/// Changes told one by one; more are counted.
-const CHANGES_TOLD: usize = 40;
 
 /// Tells where the vault stands.
 pub fn run(context: &Context) -> Outcome {
@@ -29,6 +26,7 @@ pub fn run(context: &Context) -> Outcome {
     let is_skipped = |notice: &Notice| matches!(notice, Notice::Skipped { .. });
     let attention = status.conflicts > 0
         || status.unsettled > 0
+        || status.refusal.is_some()
         || status.notices.iter().any(is_skipped)
         || failure.as_ref().is_some_and(LastFailure::wants_attention);
     if context.output.json {
@@ -47,6 +45,10 @@ pub fn run(context: &Context) -> Outcome {
             "unsent": status.unsent,
             "unsettled": status.unsettled,
             "conflicts": status.conflicts,
+            "refused": status.refusal.as_ref().map(|refusal| json!({
+                "message": guard(refusal).message,
+                "hint": guard(refusal).hint,
+            })),
             "notices": notices,
             "left_out": status.left_out,
             "last_change_ms": synced_ms,
@@ -101,19 +103,17 @@ fn tell(
         }
         (None, None) => {}
     }
-    for step in status.changes.iter().take(CHANGES_TOLD) {
-        output.line(format!("  {}", step_in_words(output, step)))?;
-    }
-    if status.changes.len() > CHANGES_TOLD {
-        output.line(format!("  and {} more changes here", status.changes.len() - CHANGES_TOLD))?;
-    }
+    tell_steps(&status.changes, "  ", output)?;
     if status.unsent > 0 && folder.server().is_some() {
         let versions = count(status.unsent, "version waits", "versions wait");
         output.line(format!("{versions} to be sent: `cru sync`"))?;
     }
     if status.unsettled > 0 {
-        let files = count(status.unsettled, "file is", "files are");
-        let text = format!("{files} not yet as the vault has them: `cru sync`");
+        let files = match status.unsettled {
+            1 => "1 file is not yet as the vault has it".to_owned(),
+            several => format!("{several} files are not yet as the vault has them"),
+        };
+        let text = format!("{files}: `cru sync`");
         output.line(output.paint(WARN, text))?;
     }
     if status.conflicts > 0 {
@@ -122,8 +122,17 @@ fn tell(
     }
     let in_step = status.root == status.common_root || folder.server().is_none();
     let refused = failure.is_some_and(LastFailure::was_refused);
+    if let Some(refusal) = status.refusal.as_ref().filter(|_| !refused) {
+        let said = guard(refusal);
+        let text = format!("the next round would be refused: {}", said.message);
+        output.line(output.paint(WARN, text))?;
+        output.line(format!("  {}", said.hint))?;
+    }
+    let refused = refused || status.refusal.is_some();
     if status.changes.is_empty() && status.unsent == 0 && status.unsettled == 0 && in_step {
         output.line(output.paint(GOOD, "nothing has changed here since the last round"))?;
+    } else if !in_step && status.common_root.is_none() && failure.is_none() {
+        output.line(output.paint(WARN, "the first round is not finished: `cru sync`"))?;
     } else if !status.changes.is_empty() && !refused {
         output.note("`cru sync` sends what is marked ->");
     }

@@ -38,7 +38,7 @@ pub fn run(args: &Up, context: &Context) -> Outcome {
     let folder = vault(&root, args.name.as_deref())?;
     let data = match &args.data {
         Some(data) => context.path(data),
-        None => context.home.folder().join("served").join(folder.config.vault_id.to_string()),
+        None => context.home.served(&folder.config.vault_id),
     };
     let running = start(&folder, data, args.listen)?;
     let name = VaultName::new(&folder.config.vault)
@@ -50,7 +50,7 @@ pub fn run(args: &Up, context: &Context) -> Outcome {
     let shown = output.paint(STRONG, &name);
     output.note(format!("serving {shown} on {}; Ctrl-C stops it", running.address));
     let mut keeper = Keeper::start(folder.root, WATCH, context, stopped)?;
-    keeper.round()?;
+    keeper.begin()?;
     let user = service::user(&accounts, &args.email)?;
     let rights = Rights::of_vault(&name, Access::Write);
     let others_url = running.url_for_others();

@@ -31,6 +31,8 @@ use crate::world;
 const BACK_OFF_MS: (u64, u64) = (500, 60_000);
 /// The pause after another process had the vault, in milliseconds.
 const LOCKED_MS: u64 = 300;
+/// A failure that stays is said again after so long.
+const SAID_AGAIN: Duration = Duration::from_secs(5 * 60);
 
 /// Why to look again.
 enum Wake {
@@ -63,7 +65,9 @@ pub struct Keeper<'c> {
     wakes: Receiver<Wake>,
     link: Option<HttpLink>,
     failed: u32,
-    last_failure: Option<String>,
+    /// What was said of the last round, and when.
+    last_failure: Option<(String, Instant)>,
+    due: Instant,
     known: Option<RootHash>,
     told_any: bool,
     /// What the last round had to say; said again only when it was gone in between.
@@ -125,6 +129,7 @@ impl<'c> Keeper<'c> {
             link: None,
             failed: 0,
             last_failure: None,
+            due: Instant::now(),
             known: None,
             told_any: false,
             told: Vec::new(),
@@ -132,15 +137,23 @@ impl<'c> Keeper<'c> {
         })
     }
 
+    /// The first round, now. One that fails is told and tried again by [`Self::run`].
+    ///
+    /// # Errors
+    /// What no waiting helps against.
+    pub fn begin(&mut self) -> Outcome<()> {
+        self.due = Instant::now() + self.attempt()?;
+        Ok(())
+    }
+
     /// Goes on until it is stopped, or cannot.
     ///
     /// # Errors
     /// What no waiting helps against.
     pub fn run(&mut self) -> Outcome {
-        let mut due = Instant::now();
         loop {
             let mut wanted = false;
-            let patience = due.saturating_duration_since(Instant::now());
+            let patience = self.due.saturating_duration_since(Instant::now());
             let mut wake = match self.wakes.recv_timeout(patience) {
                 Ok(wake) => Some(wake),
                 Err(RecvTimeoutError::Timeout) => {
@@ -164,7 +177,7 @@ impl<'c> Keeper<'c> {
                 wake = self.wakes.try_recv().ok();
             }
             if wanted {
-                due = Instant::now() + self.attempt()?;
+                self.begin()?;
             }
         }
     }
@@ -192,9 +205,12 @@ impl<'c> Keeper<'c> {
         ) {
             return Next::End(failure);
         }
-        if self.last_failure.as_ref() != Some(&failure.message) {
+        let said = |(message, at): &(String, Instant)| {
+            *message == failure.message && at.elapsed() < SAID_AGAIN
+        };
+        if !self.last_failure.as_ref().is_some_and(said) {
             self.context.output.fail(&failure);
-            self.last_failure = Some(failure.message);
+            self.last_failure = Some((failure.message, Instant::now()));
         }
         if failure.exit == Exit::Refused {
             // Only a person can go on; a change in the folder may be their answer.

@@ -9,6 +9,7 @@ use crucible_node::actions::ActionError;
 use crucible_node::config::ConfigError;
 use crucible_node::error::{Direction, SyncError};
 use crucible_node::link::LinkError;
+use crucible_node::outlook::Refusal;
 use crucible_store::accounts::{AddUserError, CreateVaultError, MintError};
 use crucible_store::backup::BackupError;
 use crucible_store::error::{OpenError, StoreError};
@@ -200,7 +201,7 @@ impl From<SyncError<StoreError>> for Failure {
             }
             SyncError::Folder(_) => Self::failed(message).hint("is the disk still there?"),
             SyncError::Write(error) => error.into(),
-            SyncError::Guard { lost, of, direction } => guard(lost, of, direction),
+            SyncError::Guard { lost, of, direction } => guard(&Refusal { lost, of, direction }),
             SyncError::ChangedMeanwhile { .. } => {
                 Self::failed(message).hint("run `cru sync` again when it has come to rest")
             }
@@ -237,7 +238,9 @@ impl From<ActionError<StoreError>> for Failure {
     }
 }
 
-fn guard(lost: u64, of: u64, direction: Direction) -> Failure {
+/// What a round that takes most notes away ends with.
+pub fn guard(refusal: &Refusal) -> Failure {
+    let Refusal { lost, of, direction } = *refusal;
     let notes = count(of, "note", "notes");
     let (message, back) = match direction {
         Direction::Outgoing => (

@@ -69,3 +69,22 @@ fn an_id_means_the_same_conflict_on_every_device() {
     bob.cru(&["conflicts", "show", "99"]).code(1).says("no conflict");
     bob.cru(&["conflicts", "show", "0"]).code(1);
 }
+
+#[test]
+fn texts_of_a_first_meeting_that_both_stand_in_the_note_are_shown_so() {
+    let (world, [alice]) = World::with_devices();
+    alice.write("a.md", "Written on the laptop.\n");
+    alice.sync();
+    let bob = world.device("bob");
+    bob.write("a.md", "Something else, from the phone.\n");
+    bob.join(&world.link("notes"), &world.token).code_in(&[0, 3]);
+    let note = bob.read("a.md");
+    assert!(note.contains("laptop") && note.contains("phone"), "{note}");
+    let shown = bob.cru(&["conflicts", "show", "1"]).ok();
+    for part in ["both texts stand in the note", "stands in the note too (theirs):"] {
+        assert!(shown.text().contains(part), "{part}\n{}", shown.told());
+    }
+    for wrong in ["set aside", "both began with", "(nothing)"] {
+        assert!(!shown.text().contains(wrong), "{wrong}\n{}", shown.told());
+    }
+}

@@ -242,3 +242,13 @@ fn a_token_is_never_on_the_command_line_nor_in_any_output() {
     command.args(["join", &world.link("notes")]).arg(&alice.dir).args(["--token", token, "--yes"]);
     run(&mut command).code(2);
 }
+
+#[test]
+fn help_is_a_command_too() {
+    let home = tempfile::tempdir().unwrap();
+    let told = crate::kit::run(crate::kit::cru(home.path()).arg("help")).ok();
+    assert!(told.text().contains("First five minutes"), "{}", told.told());
+    let take = ["help", "conflicts", "take"];
+    let told = crate::kit::run(crate::kit::cru(home.path()).args(take)).ok();
+    assert!(told.text().contains("<N> <ours|theirs|both>"), "{}", told.told());
+}

@@ -172,3 +172,30 @@ fn a_few_deletions_go_through_unasked() {
     assert_same(&[&alice, &bob]);
     assert_eq!(bob.tree().len(), 5);
 }
+
+#[test]
+fn a_dry_run_and_status_say_that_a_round_would_be_refused() {
+    let (_world, [alice, bob]) = filled(30);
+    for at in 0..30 {
+        alice.remove(&format!("note-{at}.md"));
+    }
+    let planned = alice.cru(&["sync", "--dry-run"]).ok();
+    for part in
+        ["would be refused: 30 of 30 notes", "--restore-missing", "30 deleted there", "and 20"]
+    {
+        assert!(planned.text().contains(part), "{part}\n{}", planned.told());
+    }
+    assert_eq!(planned.text().matches("note-").count(), 10, "{}", planned.told());
+    let json = alice.cru(&["sync", "--dry-run", "--json"]).ok();
+    assert_eq!(json.text().lines().count(), 31, "{}", json.told());
+    let said = json.last()["refused"]["message"].to_string();
+    assert!(said.contains("30 of 30 notes"), "{said}");
+    let status = alice.cru(&["status"]).code(3);
+    assert!(status.text().contains("would be refused: 30 of 30"), "{}", status.told());
+    assert!(!status.err.contains("sends what is marked"), "{}", status.told());
+    alice.cru(&["sync", "--json", "--allow-mass-delete"]).ok();
+    let planned = bob.cru(&["sync", "--dry-run"]).ok();
+    assert!(planned.text().contains("would be refused: 30 of 30"), "{}", planned.told());
+    let meant = bob.cru(&["sync", "--dry-run", "--allow-mass-delete"]).ok();
+    assert!(!meant.text().contains("refused"), "{}", meant.told());
+}

@@ -255,3 +255,62 @@ fn a_file_that_vanished_by_a_round_is_in_the_trash() {
     let kept: Vec<Vec<u8>> = trash.tree().into_values().collect();
     assert!(kept.contains(&b"text of the vanished\n".to_vec()), "{:?}", trash.tree().keys());
 }
+
+#[test]
+fn what_was_sent_is_not_called_unsent_while_the_server_is_away() {
+    let (mut world, [alice]) = World::with_devices();
+    alice.write("a.md", "a\n");
+    alice.sync();
+    world.stop_server();
+    let told = alice.cru(&["log", "a.md"]).ok();
+    assert!(!told.text().contains("not sent yet"), "{}", told.told());
+    alice.write("a.md", "a, edited\n");
+    alice.try_sync().code(13);
+    let told = alice.cru(&["log", "a.md"]).ok();
+    assert_eq!(told.text().matches("not sent yet").count(), 1, "{}", told.told());
+}
+
+#[test]
+fn a_name_with_an_at_is_a_name_and_what_is_no_version_is_said() {
+    let (_world, [alice]) = World::with_devices();
+    alice.write("a.md", "a\n");
+    alice.write("b@abcdef12", "b\n");
+    alice.sync();
+    assert_eq!(alice.cru(&["show", "b@abcdef12"]).ok().text(), "b\n");
+    alice.cru(&["show", "a.md@ZZZZ"]).code(2).says("no version").says("cru log 'a.md'");
+}
+
+#[test]
+fn a_folder_of_the_vault_is_not_imported_into_it() {
+    let (_world, [alice]) = World::with_devices();
+    alice.write("sub/a.md", "a\n");
+    for from in [".", "sub", ".."] {
+        alice.cru(&["import", from]).code(16).says("the vault");
+    }
+    assert_eq!(alice.tree().len(), 1);
+}
+
+#[test]
+fn a_folder_has_a_history_and_what_was_deleted_below_it_comes_back() {
+    let (_world, [alice, bob]) = World::with_devices();
+    for name in ["old/a.md", "old/deep/b.md", "older.md", "old/stays.md", "old/moved.md"] {
+        alice.write(name, format!("{name}\n"));
+    }
+    settle(&[&alice, &bob]);
+    alice.remove("old/a.md");
+    alice.rename("old/moved.md", "moved.md");
+    settle(&[&alice, &bob]);
+    alice.remove("old/deep/b.md");
+    alice.remove("older.md");
+    settle(&[&alice, &bob]);
+    let log = alice.cru(&["log", "old"]).ok();
+    for part in ["old/a.md", "old/deep/b.md", "old/stays.md", "moved.md"] {
+        assert!(log.text().contains(part), "{part}\n{}", log.told());
+    }
+    assert!(!log.text().contains("older.md"), "{}", log.told());
+    bob.cru(&["undelete", "old"]).ok();
+    settle(&[&bob, &alice]);
+    let names: Vec<String> = alice.tree().into_keys().collect();
+    assert_eq!(names, ["moved.md", "old/a.md", "old/deep/b.md", "old/stays.md"]);
+    assert_eq!(alice.read("old/deep/b.md"), "old/deep/b.md\n");
+}

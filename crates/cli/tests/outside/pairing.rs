@@ -94,3 +94,29 @@ fn devices_of_one_name_are_told_apart_and_revoked_by_the_beginning_of_an_id() {
     bob.try_sync().code(12);
     carol.sync();
 }
+
+#[test]
+fn a_join_that_nobody_agreed_to_goes_on_without_its_code() {
+    let (world, [alice]) = World::with_devices();
+    alice.write("same.md", "the same\n");
+    alice.write("both.md", "here\n");
+    alice.sync();
+    let link = link_in(&alice.cru(&["invite"]).ok());
+    let bob = world.device("bob");
+    bob.write("same.md", "the same\n");
+    bob.write("both.md", "there\n");
+    for at in 0..25 {
+        bob.write(&format!("note-{at}.md"), format!("note {at}\n"));
+    }
+    let join = |link: &str, more: &[&str]| {
+        crate::kit::run(bob.command().args(["join", link]).arg(&bob.dir).args(more))
+    };
+    let refused = join(&link, &[]).code(16).says("without the code");
+    for part in ["1 on both sides, to be merged, 25 new there", "merge  both.md", "and 15 more"] {
+        assert!(refused.text().contains(part), "{part}\n{}", refused.told());
+    }
+    assert!(!refused.text().contains("same.md"), "{}", refused.told());
+    assert_eq!(bob.read("both.md"), "there\n");
+    join(world.link("notes").as_str(), &["--yes"]).code_in(&[0, 3]);
+    settle(&[&bob, &alice]);
+}

@@ -189,3 +189,47 @@ fn the_demo_leaves_the_folder_it_is_shown_on_alone() {
     assert_eq!(eye(&copy), before, "the demo changed the folder");
     assert!(!copy.join(".crucible").exists());
 }
+
+#[test]
+fn up_goes_on_serving_while_its_own_round_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let alice = Device::new("alice", at("home-a"), at("a"));
+    let names: Vec<String> = (0..8).map(|at| format!("note-{at}.md")).collect();
+    names.iter().for_each(|name| alice.write(name, name));
+    let up = || {
+        let mut command = alice.command();
+        command.arg("up").arg(&alice.dir).args(["--listen", "127.0.0.1:0"]);
+        let mut up = Running::start(&mut command);
+        let line = up.wait_for(|line| line.contains("http://") && line.contains('#'));
+        (up, crate::pairing::link_in_text(&line))
+    };
+    up().0.interrupt();
+    names.iter().for_each(|name| alice.remove(name));
+    let (up, link) = up();
+    let bob = Device::new("bob", at("home-b"), at("b"));
+    bob.join_by_code(&link).ok();
+    assert_eq!(bob.tree().len(), 8);
+    up.interrupt();
+    alice.cru(&["server", "check"]).ok();
+    let served = std::fs::read_dir(alice.home.join("served")).unwrap().next().unwrap().unwrap();
+    let inside = served.path().join("backup");
+    alice.cru(&["server", "backup", inside.to_str().unwrap()]).code(16).says("outside of it");
+    alice.cru(&["server", "backup", at("backup").to_str().unwrap()]).ok();
+}
+
+#[test]
+fn serve_says_when_others_could_read_along() {
+    let folder = tempfile::tempdir().unwrap();
+    for (listen, says) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
+        let mut command = cru(&folder.path().join("home"));
+        command.args(["serve", "--listen", listen, "--data"]).arg(folder.path().join(listen));
+        let mut serve = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(serve.stdout.take().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().starts_with("listening on"));
+        kill_process(Pid::from_child(&serve), Signal::TERM).unwrap();
+        let ended = serve.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).contains("could read along");
+        assert_eq!(said, says, "{listen}");
+    }
+}
