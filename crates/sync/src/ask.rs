@@ -14,7 +14,7 @@ use crucible_core::vault_path::VaultPath;
 use crucible_proto::message::{Cursor, Done, Have, PolicyRule, Round};
 
 use crate::guard::Loss;
-use crate::mint::{Minter, is_ahead};
+use crate::mint::Minter;
 use crate::pack::{Packer, Receiver, is_inline};
 use crate::policy::Policies;
 use crate::replica::{FileRow, ReplicaBatch, ReplicaMeta, ReplicaStore};
@@ -236,7 +236,7 @@ pub fn absorb<S: ReplicaStore>(
         Unpacker { staged: &mut staged, vault: meta.vault, in_step_at, blobs: Blobs::Later }
             .unpack(done.pull)?;
     let pulled = count_new(store, &received)?;
-    observe(&staged, &mut meta, &received, done.now_ms)?;
+    observe(&staged, &mut meta, &received)?;
     let mut conflicts = Vec::new();
     let mut closed = Vec::new();
     for news in done.conflicts {
@@ -334,15 +334,10 @@ fn observe<S: ReplicaStore>(
     staged: &Staged<'_, S>,
     meta: &mut ReplicaMeta,
     received: &[VersionId],
-    now_ms: u64,
 ) -> Fallible<(), S> {
     let mut clock = Hlc::new(meta.ticks);
     for id in received {
-        let stamp = staged.known_version(id)?.stamp;
-        // Of a clock that was wrong: what is written on top of it is later, and nothing else.
-        if !is_ahead(stamp, now_ms) {
-            clock.observe(stamp);
-        }
+        clock.observe(staged.known_version(id)?.stamp);
     }
     meta.ticks = clock.last_ticks();
     Ok(())

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crucible_core::hash::{ContentHash, Domain, keyed};
 use crucible_core::id::{NoteId, ReplicaId, VersionId};
-use crucible_core::limits::CLOCK_AHEAD_MAX_MS;
 use crucible_core::note_merge::restamp;
 use crucible_core::timestamp::{Hlc, Stamp};
 use crucible_core::vault_path::VaultPath;
@@ -65,11 +64,6 @@ pub enum Change {
     },
 }
 
-/// Whether a stamp is further ahead of this wall clock than clocks are apart.
-pub(crate) fn is_ahead(stamp: Stamp, now_ms: u64) -> bool {
-    stamp.ms() > now_ms.saturating_add(CLOCK_AHEAD_MAX_MS)
-}
-
 type Fallible<T, R> = Result<T, EngineError<<R as Repo>::Error>>;
 
 /// Mints on one replica; keeps its counter and clock in `meta`, which the caller commits.
@@ -108,17 +102,12 @@ impl<'m> Minter<'m> {
                 break;
             }
         }
-        // A note that somebody wrote under a wrong clock is just above that for ever; it must not
-        // carry the clock of all other notes along.
-        let ahead = after.filter(|stamp| is_ahead(*stamp, self.now_ms));
-        let mut clock = Hlc::new(ahead.map_or(self.meta.ticks, |stamp| stamp.ticks()));
+        let mut clock = Hlc::new(self.meta.ticks);
         if let Some(stamp) = after {
             clock.observe(stamp);
         }
         let stamp = clock.tick(self.now_ms, dot.replica);
-        if ahead.is_none() {
-            self.meta.ticks = clock.last_ticks();
-        }
+        self.meta.ticks = clock.last_ticks();
         Ok(Event { dot, ticks: stamp.ticks() })
     }
 
@@ -291,9 +280,9 @@ pub fn remint<R: Repo>(
     }
     staged.drop_versions(&affected)?;
     // The clock starts over: the stamps that were wrong must not hold it up.
-    meta.ticks = newest_ticks(staged, now_ms.saturating_add_signed(meta.clock_correction_ms))?;
+    meta.ticks = newest_ticks(staged)?;
     let mut reminted = Reminted::new();
-    let mut stamps: BTreeMap<NoteId, BTreeMap<Stamp, Stamp>> = BTreeMap::new();
+    let mut stamps: BTreeMap<Stamp, Stamp> = BTreeMap::new();
     let mut dots: BTreeMap<Dot, Dot> = BTreeMap::new();
     for (id, old) in olds {
         let mut version = (*old).clone();
@@ -314,32 +303,28 @@ pub fn remint<R: Repo>(
                 clock.observe(event.dot);
                 version.author = Author::Replica(event.dot.replica);
                 version.stamp = event.stamp();
-                stamps.entry(old.note).or_default().insert(old.stamp, version.stamp);
+                stamps.insert(old.stamp, version.stamp);
                 dots.extend(old.dot().map(|dot| (dot, event.dot)));
             }
         }
         version.clock = clock;
         if let State::Live(live) = &mut version.state {
-            rename_events(live, stamps.entry(old.note).or_default(), &dots);
+            rename_events(live, &stamps, &dots);
         }
         reminted.insert(id, staged.put_version(version)?.0);
     }
     Ok(reminted)
 }
 
-/// The newest stamp of any head, which is what the clock has to be past; those far ahead of
-/// `now_ms` concern their own notes alone.
-fn newest_ticks<R: Repo>(staged: &Staged<'_, R>, now_ms: u64) -> Fallible<u64, R> {
+/// The newest stamp of any head, which is what the clock has to be past.
+fn newest_ticks<R: Repo>(staged: &Staged<'_, R>) -> Fallible<u64, R> {
     let repo = staged.repo();
     let now = repo.seq().map_err(EngineError::Repo)?;
     let notes = repo.changed(Seq(0), now, usize::MAX).map_err(EngineError::Repo)?;
     let mut newest = 0;
     for (_, note) in notes {
         for head in staged.heads(&note)? {
-            let stamp = staged.known_version(&head)?.stamp;
-            if !is_ahead(stamp, now_ms) {
-                newest = newest.max(stamp.ticks());
-            }
+            newest = newest.max(staged.known_version(&head)?.stamp.ticks());
         }
     }
     Ok(newest)
@@ -367,7 +352,7 @@ pub fn take_back<R: Repo>(
     }
     staged.drop_versions(affected)?;
     let mut replaced = Replaced::new();
-    let mut stamps: BTreeMap<NoteId, BTreeMap<Stamp, Stamp>> = BTreeMap::new();
+    let mut stamps: BTreeMap<Stamp, Stamp> = BTreeMap::new();
     let mut dots: BTreeMap<Dot, Dot> = BTreeMap::new();
     for (id, old) in olds {
         let kept = |parent: &VersionId| replaced.get(parent).cloned().unwrap_or(vec![*parent]);
@@ -392,17 +377,16 @@ pub fn take_back<R: Repo>(
         version.clock = clock;
         version.author = Author::Replica(event.dot.replica);
         version.stamp = event.stamp();
-        stamps.entry(old.note).or_default().insert(old.stamp, version.stamp);
+        stamps.insert(old.stamp, version.stamp);
         dots.extend(old.dot().map(|dot| (dot, event.dot)));
         if let State::Live(live) = &mut version.state {
-            rename_events(live, stamps.entry(old.note).or_default(), &dots);
+            rename_events(live, &stamps, &dots);
         }
         replaced.insert(id, vec![staged.put_version(version)?.0]);
     }
     Ok(replaced)
 }
 
-/// `stamps` are those of one note: two notes above wrong clocks can share one.
 fn rename_events(live: &mut Live, stamps: &BTreeMap<Stamp, Stamp>, dots: &BTreeMap<Dot, Dot>) {
     for stamp in live.keys.values_mut() {
         *stamp = stamps.get(stamp).copied().unwrap_or(*stamp);

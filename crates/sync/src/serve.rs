@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crucible_core::id::{NoteId, VaultId, VersionId};
+use crucible_core::limits::CLOCK_AHEAD_MAX_MS;
 use crucible_core::merkle::walk::{self, WalkAnswer, WalkAsk, WalkError, WalkLimits};
 use crucible_core::version::Version;
 use crucible_core::view::Policy;
@@ -15,7 +16,6 @@ use crucible_proto::message::{Answer, ConflictNews, Cursor, Done, Have, Round};
 use crucible_proto::parcel::Parcel;
 
 use crate::guard::{Guard, Loss};
-use crate::mint::is_ahead;
 use crate::pack::{Packer, Receiver};
 use crate::policy::Policies;
 use crate::repo::{Batch, ConflictState, Repo, Seq};
@@ -190,12 +190,13 @@ impl<R: Repo> Serving<'_, R> {
         staged: &Staged<'_, R>,
         pushed: &[VersionId],
     ) -> Fallible<Option<Answer>, R> {
+        let latest = self.now_ms.saturating_add(CLOCK_AHEAD_MAX_MS);
         for id in pushed {
             if self.repo.version(id).map_err(EngineError::Repo)?.is_some() {
                 continue;
             }
             let version = staged.known_version(id)?;
-            if is_ahead(version.stamp, self.now_ms) && !follows(staged, &version)? {
+            if version.stamp.ms() > latest {
                 return Ok(Some(Answer::ClockAhead { now_ms: self.now_ms }));
             }
             // After a walk versions come again that a restored server has forgotten.
@@ -440,16 +441,6 @@ fn merge_all<R: Repo>(staged: &mut Staged<'_, R>, policy: Policy<'_>) -> Fallibl
 fn raw_bytes<R: Repo>(staged: &Staged<'_, R>, ids: &[VersionId]) -> Fallible<u64, R> {
     let found = versions(staged, ids)?;
     Ok(found.iter().filter_map(|version| version.live()).map(|live| live.bytes).sum())
-}
-
-/// Whether a stamp is no later than it must be: just above a parent's. Once a version with a stamp
-/// far ahead was believed, under a clock that was wrong here too, its note could not be edited
-/// otherwise before that time has come.
-fn follows<R: Repo>(staged: &Staged<'_, R>, version: &Version) -> Fallible<bool, R> {
-    const STEP_TICKS: u64 = 1 << 16;
-    let parents = versions(staged, &version.parents)?;
-    let newest = parents.iter().map(|parent| parent.stamp.ticks()).max();
-    Ok(newest.is_some_and(|newest| version.stamp.ticks() <= newest.saturating_add(STEP_TICKS)))
 }
 
 fn versions<R: Repo>(
