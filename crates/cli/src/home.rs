@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crucible_core::id::VaultId;
+use crucible_node::config;
 use crucible_trust::key::SecretKey;
 use serde::{Deserialize, Serialize};
 
@@ -271,22 +272,15 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     linked
 }
 
+/// Puts a whole new file in the place of the old one, for its owner's eyes alone.
 fn replace_private(path: &Path, text: impl AsRef<[u8]>) -> io::Result<()> {
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let mut options = OpenOptions::new();
-    let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    file.write_all(text.as_ref())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    config::replace(path, text.as_ref(), Some(0o600))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn credential(token: &str) -> Credential {

@@ -10,9 +10,11 @@ use crucible_core::hash::{BlobHasher, ContentHash};
 use crucible_core::id::{NoteId, VersionId};
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::{Author, Kind, Version};
+use crucible_node::actions::ActionError;
 use crucible_node::api;
 use crucible_node::http::Http;
 use crucible_node::link::LinkError;
+use crucible_store::error::StoreError;
 use crucible_store::server_repo::{History, Op, Revision, RevisionQuery, Scope};
 use crucible_store::sync_db::SyncDb;
 use crucible_sync::replica::ReplicaStore;
@@ -388,28 +390,51 @@ pub struct Fetcher<'c> {
     folder: &'c VaultFolder,
     context: &'c Context,
     http: Option<Http>,
+    refused: Option<Failure>,
 }
 
 impl<'c> Fetcher<'c> {
     /// Connects with the first question.
     pub fn new(folder: &'c VaultFolder, context: &'c Context) -> Self {
-        Self { folder, context, http: None }
+        Self { folder, context, http: None, refused: None }
     }
 
     /// The bytes of a version, or `None` when the server does not give them; whoever asks
-    /// verifies them.
+    /// verifies them, and [`Self::explained`] has the reason.
     pub fn bytes(&mut self, version: &VersionId) -> Option<Vec<u8>> {
-        self.folder.server()?;
-        if self.http.is_none() {
-            self.http = self.folder.http(self.context).ok();
+        match self.asked(version) {
+            Ok(bytes) => Some(bytes),
+            Err(failure) => {
+                self.refused = Some(failure);
+                None
+            }
         }
+    }
+
+    fn asked(&mut self, version: &VersionId) -> Outcome<Vec<u8>> {
+        if self.folder.server().is_none() {
+            return Err(Failure::failed("this vault has no server that could have kept them"));
+        }
+        let http = match &mut self.http {
+            Some(http) => http,
+            none => none.insert(self.folder.http(self.context)?),
+        };
         let mut bytes = Vec::new();
-        api::content(self.http.as_mut()?, &self.folder.config.vault, version, &mut |piece| {
+        api::content(http, &self.folder.config.vault, version, &mut |piece| {
             bytes.extend_from_slice(piece);
             Ok(())
-        })
-        .ok()?;
-        Some(bytes)
+        })?;
+        Ok(bytes)
+    }
+
+    /// What an action failed with; where bytes were missing, with the reason they did not come.
+    pub fn explained(&mut self, error: ActionError<StoreError>) -> Failure {
+        match (&error, self.refused.take()) {
+            (ActionError::NoBytes(_), Some(why)) => {
+                Failure { message: format!("{error}: {}", why.message), ..why }
+            }
+            _ => error.into(),
+        }
     }
 }
 

@@ -103,7 +103,8 @@ pub fn keep_copies(
     let mut fetcher = past::Fetcher::new(folder, context);
     for id in wanted {
         let mut fetch = |version: &_| fetcher.bytes(version);
-        vault.replica.take(&id, Take::Both, &mut Machine, &mut fetch)?;
+        let taken = vault.replica.take(&id, Take::Both, &mut Machine, &mut fetch);
+        taken.map_err(|error| fetcher.explained(error))?;
     }
     let after = match link.take() {
         Some(link) => make(vault, Some(link), Options::default(), bar)?,

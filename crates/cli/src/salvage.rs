@@ -24,7 +24,8 @@ pub fn keep(root: &Path, bases: &[(VaultPath, VersionId)]) -> Outcome<()> {
     fs::write(file(root), text).during(format!("writing {}", file(root).display()))
 }
 
-/// Reads it; what is not there, or not whole, is nothing.
+/// Reads it; what is not there, or not whole, is nothing: a base that is not known costs a merge
+/// without one, which keeps both sides.
 pub fn of(root: &Path) -> BTreeMap<VaultPath, VersionId> {
     let read =
         || serde_json::from_slice::<BTreeMap<String, String>>(&fs::read(file(root)).ok()?).ok();
@@ -35,7 +36,7 @@ pub fn of(root: &Path) -> BTreeMap<VaultPath, VersionId> {
 
 /// Takes it away: the first contact is through, and whatever stays is not looked at any more.
 pub fn forget(root: &Path) {
-    // There is hardly ever one.
+    // There is hardly ever one, and one that stays is read by no vault that has joined.
     let _ = fs::remove_file(file(root));
 }
 

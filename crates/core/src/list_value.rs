@@ -148,12 +148,12 @@ fn write(style: Style<'_>, items: &[String]) -> String {
 /// Reads `[a, b]`; the reader of the head made sure that brackets and quotes are closed.
 fn flow(text: &str, value_at: usize) -> Option<List<'_>> {
     let open = value_at + text[value_at..].find('[')? + 1;
-    let close = closing_bracket(text, open)?;
+    let (pieces, close) = flow_items(text, open)?;
     let mut items = Vec::new();
     // Where each item's bytes begin and end.
     let mut spans = Vec::new();
     let mut at = open;
-    for piece in split_items(&text[open..close]) {
+    for piece in pieces {
         let raw = piece.trim_matches([' ', '\t', '\n', '\r']);
         let start = at + piece.find(raw).unwrap_or(0);
         at += piece.len() + 1;
@@ -184,12 +184,16 @@ fn scalar_of(raw: &str) -> Option<String> {
     whole.then(|| raw.to_owned())
 }
 
-/// The offset of the bracket that closes a list without nested brackets.
-fn closing_bracket(text: &str, open: usize) -> Option<usize> {
+/// What stands between the commas of a list without nested brackets, and the offset of the bracket
+/// that closes it; commas and brackets in quotes are none.
+fn flow_items(text: &str, open: usize) -> Option<(Vec<&str>, usize)> {
+    let mut pieces = Vec::new();
+    let mut start = open;
     let mut quote = None;
     let mut fresh = true;
     let mut escaped = false;
     for (at, c) in text[open..].char_indices() {
+        let at = open + at;
         match quote {
             Some('"') if escaped => escaped = false,
             Some('"') if c == '\\' => escaped = true,
@@ -197,38 +201,18 @@ fn closing_bracket(text: &str, open: usize) -> Option<usize> {
             Some(_) => {}
             None if fresh && matches!(c, '"' | '\'') => quote = Some(c),
             None if matches!(c, '[' | '{' | '}') => return None,
-            None if c == ']' => return Some(open + at),
-            None => {}
-        }
-        fresh = c == ',' || (fresh && matches!(c, ' ' | '\t' | '\n' | '\r'));
-    }
-    None
-}
-
-/// Splits at the commas that are not in quotes.
-fn split_items(inner: &str) -> Vec<&str> {
-    let mut pieces = Vec::new();
-    let mut start = 0;
-    let mut quote = None;
-    let mut fresh = true;
-    let mut escaped = false;
-    for (at, c) in inner.char_indices() {
-        match quote {
-            Some('"') if escaped => escaped = false,
-            Some('"') if c == '\\' => escaped = true,
-            Some(q) if c == q => quote = None,
-            Some(_) => {}
-            None if fresh && matches!(c, '"' | '\'') => quote = Some(c),
-            None if c == ',' => {
-                pieces.push(&inner[start..at]);
+            None if matches!(c, ',' | ']') => {
+                pieces.push(&text[start..at]);
                 start = at + 1;
+                if c == ']' {
+                    return Some((pieces, at));
+                }
             }
             None => {}
         }
         fresh = c == ',' || (fresh && matches!(c, ' ' | '\t' | '\n' | '\r'));
     }
-    pieces.push(&inner[start..]);
-    pieces
+    None
 }
 
 fn block<'t>(before: &'t str, below: &'t str) -> Option<List<'t>> {

@@ -49,7 +49,7 @@ pub enum ActionError<E: std::error::Error + Send + Sync + 'static> {
         path: VaultPath,
     },
     /// The bytes of a version are neither here nor to be had.
-    #[error("the bytes of version {0} are not here; is the server reachable?")]
+    #[error("the bytes of version {0} are not here")]
     NoBytes(VersionId),
     /// There is no such version here.
     #[error("there is no version {0} here")]

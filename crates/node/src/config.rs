@@ -4,8 +4,9 @@
 //! ignored; a newer format is not touched; a change keeps every byte it is not about, comments
 //! included, and replaces the file in one step.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crucible_core::id::VaultId;
@@ -195,7 +196,7 @@ impl Config {
         let path = path_of(root);
         let io = |source| ConfigError::Io { path: path.clone(), source };
         fs::create_dir_all(root.join(FOLDER)).map_err(io)?;
-        replace(&path, &self.render()).map_err(io)
+        replace(&path, self.render().as_bytes(), None).map_err(io)
     }
 
     fn render(&self) -> String {
@@ -256,7 +257,7 @@ pub fn change(root: &Path, change: &Change) -> Result<Config, ConfigError> {
     };
     let config = Config::parse(&changed, &path)?;
     if changed != text {
-        replace(&path, &changed).map_err(io)?;
+        replace(&path, changed.as_bytes(), None).map_err(io)?;
     }
     Ok(config)
 }
@@ -373,11 +374,25 @@ fn read_text(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
-/// Puts a whole new file in the place of the old one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let temporary = path.with_extension("toml.new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(text.as_bytes())?;
+/// Puts a whole new file in the place of the old one, durably; with `mode` as its permissions, or
+/// those that new files get.
+///
+/// # Errors
+/// Those of the file system; the old file is as it was then.
+pub fn replace(path: &Path, text: &[u8], mode: Option<u32>) -> io::Result<()> {
+    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(mode.unwrap_or(0o666))
+        .open(&temporary)?;
+    if let Some(mode) = mode {
+        // One left by a crash may be there with others.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    file.write_all(text)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     match path.parent() {

@@ -285,6 +285,25 @@ fn what_was_taken_away_elsewhere_stays_here_when_asked_and_comes_back_there() {
 }
 
 #[test]
+fn a_note_emptied_here_and_deleted_elsewhere_comes_back_with_its_words_when_asked() {
+    let (mut a, mut b) = pair();
+    for i in 0..8 {
+        a.write(&format!("n{i}.md"), &format!("note {i}\n"));
+    }
+    a.sync();
+    b.sync();
+    for i in 0..8 {
+        b.remove(&format!("n{i}.md"));
+    }
+    b.try_sync(Options { allow_mass_delete: true, ..Options::default() }).unwrap();
+    a.write("n0.md", "");
+    a.try_sync(Options { restore_missing: true, ..Options::default() }).unwrap();
+    b.sync();
+    in_step(&a, &b);
+    assert_eq!((a.files().len(), a.read("n0.md").as_deref()), (8, Some("note 0\n")));
+}
+
+#[test]
 fn a_few_deletions_made_elsewhere_are_not_undone_by_restoring_what_is_missing_here() {
     let (mut a, mut b) = pair();
     for i in 0..8 {

@@ -132,7 +132,8 @@ fn take(folder: &VaultFolder, context: &Context, which: &str, side: Side) -> Out
     };
     let mut fetcher = Fetcher::new(folder, context);
     let mut fetch = |version: &_| fetcher.bytes(version);
-    let report = vault.replica.take(&conflict.id, wanted, &mut Machine, &mut fetch)?;
+    let taken = vault.replica.take(&conflict.id, wanted, &mut Machine, &mut fetch);
+    let report = taken.map_err(|error| fetcher.explained(error))?;
     for notice in &report.notices {
         context.output.warn(notice_in_words(notice));
     }

@@ -434,7 +434,8 @@ impl Stage {
         let named = number.map_or_else(|| conflict.id.to_string(), |number| number.to_string());
         let mut fetcher = Fetcher::new(&folder, &laptop.context);
         let mut fetch = |version: &_| fetcher.bytes(version);
-        vault.replica.take(&conflict.id, Take::Loser, &mut Machine, &mut fetch)?;
+        let taken = vault.replica.take(&conflict.id, Take::Loser, &mut Machine, &mut fetch);
+        taken.map_err(|error| fetcher.explained(error))?;
         drop(vault);
         laptop.round()?;
         phone.round()?;

@@ -60,6 +60,7 @@ fn address(url: &str, listens_on: &str) -> (String, Option<&'static str>) {
     if !is_loopback(url) {
         return (url.to_owned(), None);
     }
+    // A server of another make may say what it likes; then the line says less.
     let listener = listens_on.parse::<SocketAddr>().ok();
     let others = listener.and_then(service::address_for_others);
     match (others, listener) {

@@ -17,7 +17,8 @@ pub fn run(context: &Context) -> Outcome {
     let mut vault = folder.open()?;
     let mut fetcher = Fetcher::new(&folder, context);
     let mut fetch = |version: &_| fetcher.bytes(version);
-    let undone = vault.replica.undo(&mut Machine, &mut fetch)?;
+    let undone = vault.replica.undo(&mut Machine, &mut fetch);
+    let undone = undone.map_err(|error| fetcher.explained(error))?;
     let output = &context.output;
     for notice in &undone.report.notices {
         output.warn(notice_in_words(notice));

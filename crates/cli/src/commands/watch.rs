@@ -174,6 +174,7 @@ impl<'c> Keeper<'c> {
                         self.every.as_secs()
                     )),
                 }
+                // Nothing more for now; whether all tellers are gone, the next wait says.
                 wake = self.wakes.try_recv().ok();
             }
             if wanted {

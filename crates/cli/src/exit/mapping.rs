@@ -225,9 +225,8 @@ impl From<ActionError<StoreError>> for Failure {
             ActionError::Deleted { .. } => {
                 Self::failed(message).hint("`cru undelete` with its path brings it back")
             }
-            ActionError::NoBytes(_) => {
-                Self::new(Exit::Unreachable, message).hint("try again when the server is back")
-            }
+            // Whoever asked a server says what it answered; see `Fetcher::explained`.
+            ActionError::NoBytes(_) => Self::failed(message).hint("`cru sync` first"),
             ActionError::NoVersion(_) => Self::failed(message).hint("`cru sync` first"),
             ActionError::Exists { .. } => Self::failed(message),
             ActionError::NothingToUndo => Self::failed(message).hint(

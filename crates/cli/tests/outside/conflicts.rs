@@ -52,6 +52,27 @@ fn a_number_means_the_same_conflict_whatever_else_is_taken() {
 }
 
 #[test]
+fn taking_a_picture_that_only_the_server_has_says_that_the_server_is_away() {
+    let (mut world, [alice, bob]) = World::with_devices();
+    let picture = |fill: u8| vec![fill; 300_000];
+    alice.write("p.png", picture(0));
+    settle(&[&alice, &bob]);
+    alice.write("p.png", picture(1));
+    bob.write("p.png", picture(2));
+    alice.sync();
+    settle(&[&bob, &alice]);
+    world.stop_server();
+    let before = bob.tree();
+    let ran = bob.cru(&["conflicts", "take", "1", "theirs"]).code(13).says("cannot be reached");
+    ran.says(&world.address().to_string());
+    assert!(bob.tree() == before);
+    world.start_server();
+    bob.cru(&["conflicts", "take", "1", "theirs"]).ok();
+    settle(&[&bob, &alice]);
+    assert_eq!(alice.tree()["p.png"], picture(1));
+}
+
+#[test]
 fn an_id_means_the_same_conflict_on_every_device() {
     let (_world, [alice, bob]) = World::with_devices();
     conflict_in(&alice, &bob, &["a.md", "b.md"]);

@@ -345,6 +345,7 @@ impl<S: TreeRead> Writer<'_, S> {
     ) -> Result<Outcome, UpdateError<S::Error>> {
         let dir = |top| Entry::Dir { name: name.into(), top };
         let probe = dir(NodeHash::from_bytes([0; 32]));
+        // The place it would have is of no use: it is put in order afterwards.
         let found = old.binary_search_by(|entry| entry.order().cmp(&probe.order())).ok();
         let top = found.and_then(|at| match old[at] {
             Entry::Dir { top, .. } => Some(top),
