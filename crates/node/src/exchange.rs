@@ -15,8 +15,9 @@ use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Kind;
 use crucible_proto::limits::{HAVE_MAX, INLINE_BYTES_MAX};
 use crucible_proto::message::{self, Answer, Cursor, Done};
+use crucible_sync::ahead;
 use crucible_sync::ask::{self, Asking, Losses, Request};
-use crucible_sync::mint;
+use crucible_sync::mint::{self, Again};
 use crucible_sync::replica::{
     Displaced, FileRow, Placing, ReplicaBatch, ReplicaMeta, ReplicaStore,
 };
@@ -44,8 +45,8 @@ enum Heard {
     Again,
     /// Ask again with whole records.
     AgainWhole,
-    /// Ask again about the oldest unsent version alone, then about the next.
-    AgainOneByOne,
+    /// Ask again about only so many of the oldest unsent versions, then about as many more.
+    AgainInParts(usize),
     /// Ask again about all of them.
     AgainAll,
     /// No common root is known there; its answer to the walk that the round began.
@@ -65,7 +66,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             policies: self.settings.policies.clone(),
             allow_mass_delete: round.options.allow_mass_delete,
             whole: false,
-            only_first: false,
+            at_most: None,
             cursor: pulled.map(|after| Cursor { after }),
             pull_only,
         };
@@ -110,13 +111,13 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                     mends += 1;
                     asking.whole = true;
                 }
-                Heard::AgainOneByOne => {
+                Heard::AgainInParts(at_most) => {
                     mends += 1;
-                    asking.only_first = true;
+                    asking.at_most = Some(at_most);
                 }
                 Heard::AgainAll => {
                     mends += 1;
-                    asking.only_first = false;
+                    asking.at_most = None;
                 }
             }
         }
@@ -161,13 +162,19 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         match message::parse::<Answer>(&body).map_err(malformed)? {
             Answer::Done(done) => self.absorb(round, request, *done),
             Answer::UnknownRoot { walk } => Ok(Heard::Walk(walk)),
-            Answer::ClockAhead { now_ms } => {
-                self.correct_clock(round, now_ms)?;
-                Ok(Heard::Again)
-            }
             // An answer that was lost may have stored some of them; minted again those would be
             // edits made twice. Asked about one, the answer is about that one.
-            Answer::Cloned { .. } if request.sent.len() > 1 => Ok(Heard::AgainOneByOne),
+            Answer::ClockAhead { now_ms } if request.sent.len() > 1 => {
+                let staged = Staged::new(&self.store);
+                let refused = ahead::refused(&staged, &request.sent, now_ms)?;
+                let first = request.sent.iter().position(|id| refused.first() == Some(id));
+                Ok(Heard::AgainInParts(first.unwrap_or(0).max(1)))
+            }
+            Answer::ClockAhead { now_ms } => {
+                self.correct_clock(round, now_ms)?;
+                Ok(Heard::AgainAll)
+            }
+            Answer::Cloned { .. } if request.sent.len() > 1 => Ok(Heard::AgainInParts(1)),
             Answer::Cloned { .. } => {
                 round.report.notice(Notice::Cloned);
                 let unsent = self.store.unsent().map_err(EngineError::Repo)?;
@@ -212,7 +219,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             Err(other) => return Err(SyncError::Received(other)),
         };
         self.commit(absorbed.batch)?;
-        self.end_correction(round, now_ms)?;
+        self.follow_correction(round, now_ms)?;
         let report = &mut round.report;
         report.server_root = root;
         report.pushed += request.sent.len() as u64;
@@ -232,38 +239,32 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         Ok(Heard::Done { in_step: absorbed.in_step, next })
     }
 
-    /// A clock that was corrected and has been set right since would now be wrong the other way.
-    fn end_correction(&mut self, round: &mut Round<'_>, now_ms: u64) -> Fallible<(), S> {
+    /// A clock that was corrected, and has been set right since or was corrected after one that has
+    /// been, would now be wrong another way.
+    fn follow_correction(&mut self, round: &mut Round<'_>, now_ms: u64) -> Fallible<(), S> {
         let meta = self.meta()?;
         let here = round.world.now_ms();
         let corrected = here.saturating_add_signed(meta.clock_correction_ms);
-        let is_near = |ms: u64| ms.abs_diff(now_ms) <= CLOCK_AHEAD_MAX_MS;
-        if meta.clock_correction_ms == 0 || is_near(corrected) || !is_near(here) {
+        let is_near = corrected.abs_diff(now_ms) <= CLOCK_AHEAD_MAX_MS;
+        if meta.clock_correction_ms == 0 || is_near {
             return Ok(());
         }
-        let meta = ReplicaMeta { clock_correction_ms: 0, ..meta };
+        let meta = ReplicaMeta { clock_correction_ms: correction(here, now_ms), ..meta };
         self.commit(ReplicaBatch { meta: Some(meta), ..ReplicaBatch::default() })
     }
 
     /// Believes the other side's clock and mints what nobody else has again.
     fn correct_clock(&mut self, round: &mut Round<'_>, now_ms: u64) -> Fallible<(), S> {
-        let here = round.world.now_ms();
-        let by_ms =
-            i64::try_from(now_ms).unwrap_or(i64::MAX) - i64::try_from(here).unwrap_or(i64::MAX);
-        // A clock that is right by now made its stamps when it was wrong.
-        let by_ms = if by_ms.unsigned_abs() > CLOCK_AHEAD_MAX_MS { by_ms } else { 0 };
+        let by_ms = correction(round.world.now_ms(), now_ms);
         if by_ms != 0 {
             round.report.notice(Notice::ClockCorrected { by_ms });
         }
-        // What is not ahead of what the other side takes may have been stored there already.
-        let latest = now_ms.saturating_add(CLOCK_AHEAD_MAX_MS);
-        let mut ahead = Vec::new();
-        for id in self.store.unsent().map_err(EngineError::Repo)? {
-            if self.known_version(&id)?.stamp.ms() > latest {
-                ahead.push(id);
-            }
-        }
-        self.mint_again(&*round.world, &ahead, |meta| meta.clock_correction_ms = by_ms)
+        // What the other side takes may have been stored there already.
+        let unsent = self.store.unsent().map_err(EngineError::Repo)?;
+        let refused = ahead::refused(&Staged::new(&self.store), &unsent, now_ms)?;
+        self.mint_again(&*round.world, &refused, Again::Ahead { now_ms }, |meta| {
+            meta.clock_correction_ms = by_ms;
+        })
     }
 
     /// The first request of a walk, to go with the first round of a connection: only then can
@@ -311,7 +312,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 }
                 Heard::Again
                 | Heard::AgainWhole
-                | Heard::AgainOneByOne
+                | Heard::AgainInParts(_)
                 | Heard::AgainAll
                 | Heard::Walk(_) => mends += 1,
             }
@@ -534,6 +535,14 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         self.commit(batch)?;
         Ok(true)
     }
+}
+
+/// What makes the clock here show what the other side's does; none where they are as far apart as
+/// clocks are: one that is right by now made its stamps when it was wrong.
+fn correction(here_ms: u64, there_ms: u64) -> i64 {
+    let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+    let by_ms = signed(there_ms) - signed(here_ms);
+    if by_ms.unsigned_abs() > CLOCK_AHEAD_MAX_MS { by_ms } else { 0 }
 }
 
 fn open_at<F: FileSystem>(fs: &F, at: &VaultPath, offset: u64) -> io::Result<Box<dyn Read>> {

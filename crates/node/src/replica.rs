@@ -11,7 +11,7 @@ use std::num::NonZero;
 use crucible_core::id::{ReplicaId, VersionId};
 use crucible_core::vault_path::VaultPath;
 use crucible_proto::message::PolicyRule;
-use crucible_sync::mint;
+use crucible_sync::mint::{self, Again};
 use crucible_sync::policy::Policies;
 use crucible_sync::replica::{FileRow, FileStat, ReplicaBatch, ReplicaMeta, ReplicaStore};
 use crucible_sync::repo::Repo;
@@ -340,12 +340,13 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         &mut self,
         world: &dyn World,
         which: &[VersionId],
+        again: Again,
         change: impl FnOnce(&mut ReplicaMeta),
     ) -> Fallible<(), S> {
         let mut meta = self.meta()?;
         change(&mut meta);
         let mut staged = Staged::new(&self.store);
-        let reminted = mint::remint(&mut staged, &mut meta, world.now_ms(), which)?;
+        let reminted = mint::remint(&mut staged, &mut meta, world.now_ms(), which, again)?;
         let repo = staged.finish()?;
         let renamed = |id: &mut VersionId| match reminted.get(id) {
             Some(new) => {
@@ -389,7 +390,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         round: &mut Round<'_>,
     ) -> Fallible<(), S> {
         let id = ReplicaId::from_bytes(round.world.random());
-        self.mint_again(&*round.world, which, |meta| mint::start_over(meta, id))
+        let start_over = |meta: &mut ReplicaMeta| mint::start_over(meta, id);
+        self.mint_again(&*round.world, which, Again::OtherId, start_over)
     }
 }
 

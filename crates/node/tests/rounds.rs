@@ -1,9 +1,11 @@
 //! Two folders and a server, end to end but for sockets and real disks.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use crucible_core::hash::ContentHash;
 use crucible_core::id::{ReplicaId, VaultId};
 use crucible_core::vault_path::VaultPath;
 use crucible_node::error::{Direction, SyncError};
+use crucible_node::link::{BlobSink, Link, LinkError, OpenBlob, Traffic};
 use crucible_node::replica::{Options, Replica, Settings, scan_here};
 use crucible_node::report::Report;
 use crucible_node::world::World;
@@ -94,6 +96,42 @@ impl Device {
 fn pair() -> (Device, Device) {
     let link = ServerLink::new(Server::new(VAULT, 1_000_000));
     (Device::new(1, &link), Device::new(2, &link))
+}
+
+/// Brings requests over and loses the answers.
+struct Deaf(ServerLink);
+
+impl Link for Deaf {
+    fn round(&mut self, body: &[u8]) -> Result<Vec<u8>, LinkError> {
+        self.0.round(body)?;
+        let (place, reason) = ("the server".to_owned(), "lost".to_owned());
+        Err(LinkError::Unreachable { place, reason })
+    }
+    fn walk(&mut self, body: &[u8]) -> Result<Vec<u8>, LinkError> {
+        self.0.walk(body)
+    }
+    fn missing_blobs(&mut self, hashes: &[ContentHash]) -> Result<Vec<ContentHash>, LinkError> {
+        self.0.missing_blobs(hashes)
+    }
+    fn put_blob(
+        &mut self,
+        hash: &ContentHash,
+        bytes: u64,
+        open: OpenBlob<'_>,
+    ) -> Result<(), LinkError> {
+        self.0.put_blob(hash, bytes, open)
+    }
+    fn get_blob(
+        &mut self,
+        hash: &ContentHash,
+        offset: u64,
+        sink: BlobSink<'_>,
+    ) -> Result<(), LinkError> {
+        self.0.get_blob(hash, offset, sink)
+    }
+    fn traffic(&self) -> Traffic {
+        self.0.traffic()
+    }
 }
 
 fn in_step(a: &Device, b: &Device) {
@@ -450,4 +488,85 @@ fn large_files_with_the_same_bytes_all_arrive_in_one_round() {
     b.sync();
     in_step(&a, &b);
     assert_eq!(b.files().len(), 3);
+}
+
+#[test]
+fn a_server_that_once_believed_a_clock_a_year_ahead_takes_edits_under_the_right_one() {
+    const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+    let (mut a, mut b) = pair();
+    for name in ["one.md", "two.md"] {
+        a.write(name, "first words\n");
+    }
+    a.sync();
+    b.sync();
+    // One machine with a server and a device on it, and a clock a year ahead.
+    a.world.now_ms += YEAR_MS;
+    a.link.server().now_ms += YEAR_MS;
+    a.write("one.md", "first words\nfrom the future\n");
+    a.sync();
+    a.world.now_ms -= YEAR_MS;
+    a.link.server().now_ms -= YEAR_MS;
+    b.sync();
+    for (device, line) in [(&mut a, "a"), (&mut b, "b")] {
+        for name in ["one.md", "two.md", "new.md"] {
+            let old = device.read(name).unwrap_or_default();
+            device.write(name, &format!("{old}\nparagraph by {line}\n"));
+        }
+        device.sync();
+    }
+    a.sync();
+    in_step(&a, &b);
+    let one = a.read("one.md").unwrap();
+    for words in ["from the future", "by a", "by b"] {
+        assert!(one.contains(words), "{one}");
+    }
+    assert_eq!((a.sync().pushed, b.sync().pushed), (0, 0));
+}
+
+#[test]
+fn devices_with_the_right_time_sync_with_a_server_that_came_up_ten_days_slow() {
+    const SLOW_MS: u64 = 10 * 24 * 3_600_000;
+    let (mut a, mut b) = pair();
+    for device in [&mut a, &mut b] {
+        device.world.now_ms += 2 * SLOW_MS;
+    }
+    a.link.server().now_ms += 2 * SLOW_MS;
+    a.write("one.md", "first words\n");
+    a.sync();
+    b.sync();
+    a.link.server().now_ms -= SLOW_MS;
+    for (device, line) in [(&mut a, "a"), (&mut b, "b")] {
+        let old = device.read("one.md").unwrap();
+        device.write("one.md", &format!("{old}\nparagraph by {line}\n"));
+        device.write("new.md", &format!("by {line}\n"));
+        device.sync();
+    }
+    a.sync();
+    in_step(&a, &b);
+    assert!(a.read("one.md").unwrap().contains("by b"));
+}
+
+#[test]
+fn what_a_server_stored_before_its_clock_fell_back_is_not_said_twice() {
+    const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+    let (mut a, mut b) = pair();
+    a.world.now_ms += YEAR_MS;
+    a.link.server().now_ms += YEAR_MS;
+    a.write("one.md", "first\n");
+    a.write("two.md", "first\n");
+    a.sync();
+    b.sync();
+    a.write("one.md", "first\nwritten and thought better of\n");
+    a.write("new.md", "new\n");
+    let mut deaf = Deaf(a.link.another());
+    a.replica.sync(&mut deaf, &mut a.world, Options::default(), &mut |_| {}).unwrap_err();
+    a.link.server().now_ms -= YEAR_MS;
+    a.write("one.md", "first\n");
+    a.write("two.md", "first\nsecond\n");
+    a.write("newer.md", "newer\n");
+    let report = a.sync();
+    assert_eq!((report.merged, report.conflicts.len()), (0, 0));
+    b.sync();
+    in_step(&a, &b);
+    assert_eq!(a.read("one.md").as_deref(), Some("first\n"));
 }

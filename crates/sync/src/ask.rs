@@ -13,6 +13,7 @@ use crucible_core::timestamp::Hlc;
 use crucible_core::vault_path::VaultPath;
 use crucible_proto::message::{Cursor, Done, Have, PolicyRule, Round};
 
+use crate::ahead::is_ahead;
 use crate::guard::Loss;
 use crate::mint::Minter;
 use crate::pack::{Packer, Receiver, is_inline};
@@ -31,8 +32,8 @@ pub struct Asking {
     pub allow_mass_delete: bool,
     /// See `Round::whole`.
     pub whole: bool,
-    /// Of what is unsent only the oldest is sent.
-    pub only_first: bool,
+    /// Of what is unsent only so many are sent, the oldest; after a walk all are.
+    pub at_most: Option<usize>,
     /// Where the pull goes on.
     pub cursor: Option<Cursor>,
     /// Pull only: unsent versions stay where they are (first contact, reading capability).
@@ -151,7 +152,7 @@ fn request_with<S: ReplicaStore>(
     };
     let receiver = OtherSide { unsent: &set, in_step_at, whole: asking.whole };
     let mut packer = Packer::new(&staged, meta.vault, &receiver);
-    let most = if asking.only_first && have.is_empty() { 1 } else { usize::MAX };
+    let most = asking.at_most.filter(|_| have.is_empty()).unwrap_or(usize::MAX);
     let taken = packer.push_all(&versions[..versions.len().min(most)])?;
     let sent = versions[..taken].to_vec();
     let mut blobs = Vec::new();
@@ -236,7 +237,7 @@ pub fn absorb<S: ReplicaStore>(
         Unpacker { staged: &mut staged, vault: meta.vault, in_step_at, blobs: Blobs::Later }
             .unpack(done.pull)?;
     let pulled = count_new(store, &received)?;
-    observe(&staged, &mut meta, &received)?;
+    observe(&staged, &mut meta, &received, done.now_ms)?;
     let mut conflicts = Vec::new();
     let mut closed = Vec::new();
     for news in done.conflicts {
@@ -335,10 +336,15 @@ fn observe<S: ReplicaStore>(
     staged: &Staged<'_, S>,
     meta: &mut ReplicaMeta,
     received: &[VersionId],
+    now_ms: u64,
 ) -> Fallible<(), S> {
     let mut clock = Hlc::new(meta.ticks);
     for id in received {
-        clock.observe(staged.known_version(id)?.stamp);
+        let stamp = staged.known_version(id)?.stamp;
+        // Of a clock that was wrong: what is written on top of it is later, and nothing else.
+        if !is_ahead(stamp, now_ms) {
+            clock.observe(stamp);
+        }
     }
     meta.ticks = clock.last_ticks();
     Ok(())

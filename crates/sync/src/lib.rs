@@ -5,8 +5,9 @@
 //! vault's store (the same on a server and on a device), [`replica`] what a device keeps besides,
 //! [`staged`] a store with a batch on top, [`mint`] makes versions, [`pack`] and [`unpack`] bring
 //! them over the wire, [`ask`] and [`serve`] are the two roles, [`guard`] and [`policy`] what a
-//! person has a say in.
+//! person has a say in, [`ahead`] which clocks are believed.
 
+pub mod ahead;
 pub mod ask;
 pub mod guard;
 pub mod mint;

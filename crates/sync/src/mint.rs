@@ -15,6 +15,7 @@ use crucible_core::version::{Author, KeyStamps, Kind, Live, State, TagDots, Vers
 use crucible_core::version_vector::{Dot, VersionVector};
 use crucible_core::view::Source;
 
+use crate::ahead::is_ahead;
 use crate::pack::Event;
 use crate::replica::ReplicaMeta;
 use crate::repo::{Repo, Seq};
@@ -70,13 +71,16 @@ type Fallible<T, R> = Result<T, EngineError<<R as Repo>::Error>>;
 pub struct Minter<'m> {
     meta: &'m mut ReplicaMeta,
     now_ms: u64,
+    /// What the other side's clock showed when it refused stamps as ahead: what follows one of
+    /// those is just above it, and does not carry the clock of all other notes along.
+    refused_at_ms: Option<u64>,
 }
 
 impl<'m> Minter<'m> {
     /// At `now_ms` of the wall clock, uncorrected.
     pub fn new(meta: &'m mut ReplicaMeta, now_ms: u64) -> Self {
         let now_ms = now_ms.saturating_add_signed(meta.clock_correction_ms);
-        Self { meta, now_ms }
+        Self { meta, now_ms, refused_at_ms: None }
     }
 
     /// The next event of this replica on `note`, by somebody who had seen `past`, and later than
@@ -102,12 +106,16 @@ impl<'m> Minter<'m> {
                 break;
             }
         }
-        let mut clock = Hlc::new(self.meta.ticks);
+        let is_refused = |stamp: &Stamp| self.refused_at_ms.is_some_and(|at| is_ahead(*stamp, at));
+        let ahead = after.filter(is_refused);
+        let mut clock = Hlc::new(ahead.map_or(self.meta.ticks, |stamp| stamp.ticks()));
         if let Some(stamp) = after {
             clock.observe(stamp);
         }
         let stamp = clock.tick(self.now_ms, dot.replica);
-        self.meta.ticks = clock.last_ticks();
+        if ahead.is_none() {
+            self.meta.ticks = clock.last_ticks();
+        }
         Ok(Event { dot, ticks: stamp.ticks() })
     }
 
@@ -252,6 +260,20 @@ fn aside(dot: &Dot) -> ReplicaId {
     ReplicaId::from_slice(&hash[..ReplicaId::LEN]).expect("a hash is longer than the id")
 }
 
+/// Why versions are minted again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Their replica id belongs to a copy. The clock goes on.
+    OtherId,
+    /// The other side, whose clock shows `now_ms`, refused their stamps as ahead. The clock starts
+    /// over from what that side believes: the stamps that were wrong must not hold it up. Only
+    /// the other side's time decides which those are; the clock here is the one in doubt.
+    Ahead {
+        /// Of the other side.
+        now_ms: u64,
+    },
+}
+
 /// Old version ids and what they became.
 pub type Reminted = BTreeMap<VersionId, VersionId>;
 
@@ -266,6 +288,7 @@ pub fn remint<R: Repo>(
     meta: &mut ReplicaMeta,
     now_ms: u64,
     unsent: &[VersionId],
+    again: Again,
 ) -> Fallible<Reminted, R> {
     let mut olds = Vec::with_capacity(unsent.len());
     let mut affected = Vec::with_capacity(unsent.len());
@@ -279,10 +302,15 @@ pub fn remint<R: Repo>(
         olds.push((*id, old));
     }
     staged.drop_versions(&affected)?;
-    // The clock starts over: the stamps that were wrong must not hold it up.
-    meta.ticks = newest_ticks(staged)?;
+    let refused_at_ms = match again {
+        Again::OtherId => None,
+        Again::Ahead { now_ms } => {
+            meta.ticks = newest_ticks(staged, now_ms)?;
+            Some(now_ms)
+        }
+    };
     let mut reminted = Reminted::new();
-    let mut stamps: BTreeMap<Stamp, Stamp> = BTreeMap::new();
+    let mut stamps: BTreeMap<NoteId, BTreeMap<Stamp, Stamp>> = BTreeMap::new();
     let mut dots: BTreeMap<Dot, Dot> = BTreeMap::new();
     for (id, old) in olds {
         let mut version = (*old).clone();
@@ -299,32 +327,37 @@ pub fn remint<R: Repo>(
         match old.author {
             Author::Merge(_) => version.stamp = newest.unwrap_or(old.stamp).just_above(),
             Author::Replica(_) => {
-                let event = Minter::new(meta, now_ms).event(staged, &old.note, &clock, newest)?;
+                let mut minter = Minter { refused_at_ms, ..Minter::new(meta, now_ms) };
+                let event = minter.event(staged, &old.note, &clock, newest)?;
                 clock.observe(event.dot);
                 version.author = Author::Replica(event.dot.replica);
                 version.stamp = event.stamp();
-                stamps.insert(old.stamp, version.stamp);
+                stamps.entry(old.note).or_default().insert(old.stamp, version.stamp);
                 dots.extend(old.dot().map(|dot| (dot, event.dot)));
             }
         }
         version.clock = clock;
         if let State::Live(live) = &mut version.state {
-            rename_events(live, &stamps, &dots);
+            rename_events(live, stamps.entry(old.note).or_default(), &dots);
         }
         reminted.insert(id, staged.put_version(version)?.0);
     }
     Ok(reminted)
 }
 
-/// The newest stamp of any head, which is what the clock has to be past.
-fn newest_ticks<R: Repo>(staged: &Staged<'_, R>) -> Fallible<u64, R> {
+/// The newest stamp of any head, which is what the clock has to be past; those far ahead of
+/// `now_ms` concern their own notes alone.
+fn newest_ticks<R: Repo>(staged: &Staged<'_, R>, now_ms: u64) -> Fallible<u64, R> {
     let repo = staged.repo();
     let now = repo.seq().map_err(EngineError::Repo)?;
     let notes = repo.changed(Seq(0), now, usize::MAX).map_err(EngineError::Repo)?;
     let mut newest = 0;
     for (_, note) in notes {
         for head in staged.heads(&note)? {
-            newest = newest.max(staged.known_version(&head)?.stamp.ticks());
+            let stamp = staged.known_version(&head)?.stamp;
+            if !is_ahead(stamp, now_ms) {
+                newest = newest.max(stamp.ticks());
+            }
         }
     }
     Ok(newest)
@@ -352,7 +385,7 @@ pub fn take_back<R: Repo>(
     }
     staged.drop_versions(affected)?;
     let mut replaced = Replaced::new();
-    let mut stamps: BTreeMap<Stamp, Stamp> = BTreeMap::new();
+    let mut stamps: BTreeMap<NoteId, BTreeMap<Stamp, Stamp>> = BTreeMap::new();
     let mut dots: BTreeMap<Dot, Dot> = BTreeMap::new();
     for (id, old) in olds {
         let kept = |parent: &VersionId| replaced.get(parent).cloned().unwrap_or(vec![*parent]);
@@ -377,16 +410,17 @@ pub fn take_back<R: Repo>(
         version.clock = clock;
         version.author = Author::Replica(event.dot.replica);
         version.stamp = event.stamp();
-        stamps.insert(old.stamp, version.stamp);
+        stamps.entry(old.note).or_default().insert(old.stamp, version.stamp);
         dots.extend(old.dot().map(|dot| (dot, event.dot)));
         if let State::Live(live) = &mut version.state {
-            rename_events(live, &stamps, &dots);
+            rename_events(live, stamps.entry(old.note).or_default(), &dots);
         }
         replaced.insert(id, vec![staged.put_version(version)?.0]);
     }
     Ok(replaced)
 }
 
+/// `stamps` are those of one note: two notes above wrong clocks can share one.
 fn rename_events(live: &mut Live, stamps: &BTreeMap<Stamp, Stamp>, dots: &BTreeMap<Dot, Dot>) {
     for stamp in live.keys.values_mut() {
         *stamp = stamps.get(stamp).copied().unwrap_or(*stamp);

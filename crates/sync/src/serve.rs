@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crucible_core::id::{NoteId, VaultId, VersionId};
-use crucible_core::limits::CLOCK_AHEAD_MAX_MS;
 use crucible_core::merkle::walk::{self, WalkAnswer, WalkAsk, WalkError, WalkLimits};
 use crucible_core::version::Version;
 use crucible_core::view::Policy;
@@ -15,6 +14,7 @@ use crucible_proto::limits::{CONFLICTS_MAX, PAGE_NOTES_MAX, PAGE_RAW_AIM};
 use crucible_proto::message::{Answer, ConflictNews, Cursor, Done, Have, Round};
 use crucible_proto::parcel::Parcel;
 
+use crate::ahead::is_refused;
 use crate::guard::{Guard, Loss};
 use crate::pack::{Packer, Receiver};
 use crate::policy::Policies;
@@ -190,17 +190,20 @@ impl<R: Repo> Serving<'_, R> {
         staged: &Staged<'_, R>,
         pushed: &[VersionId],
     ) -> Fallible<Option<Answer>, R> {
-        let latest = self.now_ms.saturating_add(CLOCK_AHEAD_MAX_MS);
         for id in pushed {
             if self.repo.version(id).map_err(EngineError::Repo)?.is_some() {
                 continue;
             }
+            // After a walk versions come again that a restored server has forgotten: nobody can
+            // mint them again.
+            if !self.round.have.is_empty() {
+                continue;
+            }
             let version = staged.known_version(id)?;
-            if version.stamp.ms() > latest {
+            if is_refused(staged, &version, self.now_ms)? {
                 return Ok(Some(Answer::ClockAhead { now_ms: self.now_ms }));
             }
-            // After a walk versions come again that a restored server has forgotten.
-            let Some(dot) = version.dot().filter(|_| self.round.have.is_empty()) else { continue };
+            let Some(dot) = version.dot() else { continue };
             let counter = self.repo.counter(&dot.replica).map_err(EngineError::Repo)?;
             if dot.counter <= counter {
                 return Ok(Some(Answer::Cloned { counter }));

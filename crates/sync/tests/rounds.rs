@@ -11,7 +11,7 @@ use crucible_core::version::Kind;
 use crucible_proto::message::{self, Answer, Round};
 use crucible_store::server_repo::{Origin, ServerRepo};
 use crucible_sync::ask::{self, Asking, Losses};
-use crucible_sync::mint::{self, Change, Found, Minter};
+use crucible_sync::mint::{self, Again, Change, Found, Minter};
 use crucible_sync::policy::Policies;
 use crucible_sync::replica::{ReplicaBatch, ReplicaMeta, ReplicaStore};
 use crucible_sync::repo::Repo;
@@ -142,13 +142,13 @@ impl Device {
                     continue;
                 }
                 Answer::ClockAhead { now_ms } => {
-                    self.remint(|meta| {
+                    self.remint(Again::Ahead { now_ms }, |meta| {
                         meta.clock_correction_ms = now_ms as i64 - 9_000_000_000;
                     });
                     continue;
                 }
                 Answer::Cloned { .. } => {
-                    self.remint(|meta| {
+                    self.remint(Again::OtherId, |meta| {
                         mint::start_over(meta, ReplicaId::from_bytes([99; 16]));
                     });
                     continue;
@@ -191,14 +191,14 @@ impl Device {
         self.absorb(&request, *done, &mut asking);
     }
 
-    fn remint(&mut self, change: impl Fn(&mut ReplicaMeta)) {
+    fn remint(&mut self, again: Again, change: impl Fn(&mut ReplicaMeta)) {
         let mut meta = self.store.meta().unwrap();
         change(&mut meta);
         let store = self.store.clone();
         let unsent = store.unsent().unwrap();
         let mut staged = Staged::new(&store);
         let now_ms = 9_000_000_000;
-        let reminted = mint::remint(&mut staged, &mut meta, now_ms, &unsent).unwrap();
+        let reminted = mint::remint(&mut staged, &mut meta, now_ms, &unsent, again).unwrap();
         let repo = staged.finish().unwrap();
         let unsent = reminted.into_values().collect();
         let batch = ReplicaBatch { repo, meta: Some(meta), unsent, ..ReplicaBatch::default() };

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{DeviceId, UserId, VaultId};
 use crucible_core::merkle::walk::{WalkAsk, WalkLimits, answer};
+use crucible_core::version::Version;
 use crucible_node::link::{BlobSink, Link, LinkError, OpenBlob, Traffic};
 use crucible_proto::message::{self, Answer};
 use crucible_store::server_repo::{Origin, ServerRepo};
+use crucible_sync::ahead::is_ahead;
 use crucible_sync::repo::Repo;
 use crucible_sync::serve::{Access, serve};
 use crucible_sync::staged::Tree;
@@ -63,6 +65,13 @@ impl Server {
             self.store.pretend_blobs(&hashes, true);
             served = ask(&self.store, round)?;
             pretended = hashes;
+        }
+        let is_new_and_ahead =
+            |version: &Version| !version.is_merge() && is_ahead(version.stamp, self.now_ms);
+        if self.plant == Some(Plant::AheadRefused)
+            && served.batch.versions.iter().any(|(_, version)| is_new_and_ahead(version))
+        {
+            return Ok(message::body(&Answer::ClockAhead { now_ms: self.now_ms }));
         }
         let forgets = self.plant == Some(Plant::AnswerBeforeCommit);
         self.batches += u64::from(!served.batch.is_empty());

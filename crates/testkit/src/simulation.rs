@@ -137,6 +137,9 @@ struct Simulation {
     /// `None` only while a round runs on it.
     devices: Vec<Option<Device>>,
     link: ServerLink,
+    /// What a right clock shows, and whether the server's ever showed something else.
+    right_ms: u64,
+    server_was_wrong: bool,
     server_backup: Option<Server>,
     ledger: Arc<Mutex<Ledger>>,
     /// What rounds have promised to be stored there.
@@ -156,6 +159,8 @@ impl Simulation {
             options,
             devices: Vec::new(),
             link,
+            right_ms: START_MS,
+            server_was_wrong: false,
             server_backup: None,
             ledger: Arc::new(Mutex::new(Ledger::new(options))),
             promised: BTreeSet::new(),
@@ -178,7 +183,7 @@ impl Simulation {
     fn device(&mut self, fs: FakeFs, store: MemoryStore) -> Device {
         fs.disk().plant(self.options.plant);
         let replica = self.open(fs.clone(), store);
-        let now_ms = self.link.server().now_ms;
+        let now_ms = self.right_ms;
         let repeats = self.options.plant == Some(Plant::NamesTwice);
         let clock = Clock { now_ms, dice: self.dice.split(), repeats };
         Device { replica, fs, clock, editor: None, backup: None }
@@ -228,6 +233,9 @@ impl Simulation {
     fn mishap(&mut self, who: usize) {
         if self.options.clocks && self.dice.once_in(10) {
             self.jump(who);
+        }
+        if self.options.server_clock && self.dice.once_in(6) {
+            self.set_server_clock();
         }
         if self.options.server_backup && self.dice.once_in(6) {
             self.server_backup_or_restore();
@@ -301,6 +309,7 @@ impl Simulation {
 
     fn tick(&mut self) {
         let by = self.dice.below(5_000) as u64;
+        self.right_ms += by;
         self.link.server().now_ms += by;
         for device in self.devices.iter_mut().flatten() {
             device.clock.now_ms += by;
@@ -314,6 +323,16 @@ impl Simulation {
         let clock = &mut self.at(who).clock;
         clock.now_ms = clock.now_ms.saturating_add_signed(by);
         self.say(format!("{who}: clock jumps by {by} ms"));
+    }
+
+    /// A server's machine comes up with another time than the right one, or with that.
+    fn set_server_clock(&mut self) {
+        const OFF_MS: [i64; 6] =
+            [31_536_000_000, -31_536_000_000, 864_000_000, -864_000_000, 1_200_000, 0];
+        let off = *self.dice.pick(&OFF_MS);
+        self.link.server().now_ms = self.right_ms.saturating_add_signed(off);
+        self.server_was_wrong |= off != 0;
+        self.say(format!("the server's clock is {off} ms ahead"));
     }
 
     /// Sets up what goes wrong in the round about to begin.
@@ -462,7 +481,11 @@ impl Simulation {
             (false, true) => Ended::Full,
             (false, false) => Ended::Well,
         };
-        let clock = check::check_clock(&before, device.replica.store());
+        // What came from a server with a wrong clock says nothing of what is later.
+        let clock = match self.server_was_wrong {
+            true => Ok(()),
+            false => check::check_clock(&before, device.replica.store(), self.right_ms),
+        };
         if ended == Ended::Crashed {
             self.reboot(who, &mut device, before);
         } else if is_full || self.dice.once_in(4) {
@@ -496,7 +519,11 @@ impl Simulation {
     fn heal(&mut self) -> Result<(), String> {
         self.healing = true;
         self.say("healing".to_owned());
-        let now_ms = self.link.server().now_ms;
+        // One that is wrong for good is lived with.
+        if self.options.server_clock && self.dice.once_in(2) {
+            self.link.server().now_ms = self.right_ms;
+        }
+        let now_ms = self.right_ms;
         for (who, device) in self.devices.iter_mut().flatten().enumerate() {
             device.clock.now_ms = now_ms;
             device.editor = None;

@@ -8,6 +8,7 @@ use crucible_core::id::{NoteId, VersionId};
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::{Live, Version};
 use crucible_node::replica::Options as RoundOptions;
+use crucible_sync::ahead::is_ahead;
 use crucible_sync::replica::ReplicaStore;
 use crucible_sync::repo::Repo;
 use crucible_vault::content::{Naming, identify};
@@ -33,8 +34,13 @@ pub(super) fn bytes_of_version(store: &MemoryStore, id: &VersionId) -> Option<Ve
 }
 
 /// Whatever was minted in between is later than all that was known before, unless it was minted
-/// again: under another id, or because the clock was wrong.
-pub(super) fn check_clock(before: &MemoryStore, after: &MemoryStore) -> Result<(), String> {
+/// again: under another id, or because the clock was wrong. What is ahead of the right time is not
+/// asked for: of that only those follow that are made from it.
+pub(super) fn check_clock(
+    before: &MemoryStore,
+    after: &MemoryStore,
+    right_ms: u64,
+) -> Result<(), String> {
     let text = |error: MemoryError| error.to_string();
     let (old, new) = (before.meta().map_err(text)?, after.meta().map_err(text)?);
     let unsent = before.unsent().map_err(text)?;
@@ -43,8 +49,8 @@ pub(super) fn check_clock(before: &MemoryStore, after: &MemoryStore) -> Result<(
     if corrected || old.replica != new.replica || !unsent.iter().all(is_kept) {
         return Ok(());
     }
-    let authored = |version: &Version| !version.is_merge();
-    let stamps = before.all_versions().filter(|(_, _, version)| authored(version));
+    let counts = |version: &Version| !version.is_merge() && !is_ahead(version.stamp, right_ms);
+    let stamps = before.all_versions().filter(|(_, _, version)| counts(version));
     let Some(latest) = stamps.map(|(_, _, version)| version.stamp).max() else { return Ok(()) };
     for (_, id, version) in after.all_versions() {
         let own = version.dot().is_some_and(|dot| dot.replica == new.replica);

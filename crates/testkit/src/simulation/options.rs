@@ -44,6 +44,8 @@ pub struct Options {
     pub halves: bool,
     /// The power goes just after somebody has written something.
     pub power_cuts: bool,
+    /// The server's clock is set far ahead, far back, and right again.
+    pub server_clock: bool,
     /// A bug on purpose, which has to be found.
     pub plant: Option<Plant>,
 }
@@ -74,6 +76,7 @@ impl Options {
             odd_names: dice.once_in(5),
             halves: dice.once_in(3),
             power_cuts: dice.once_in(4),
+            server_clock: dice.once_in(5),
             plant: None,
         }
     }
@@ -81,10 +84,13 @@ impl Options {
     /// The world of a seed with a bug in it, and with the faults it takes to notice.
     pub fn planted(seed: u64, plant: Plant) -> Self {
         let world = Self { plant: Some(plant), ..Self::of(seed) };
-        if plant == Plant::UndoNameNotDurable {
-            return Self { crashes: true, meddling: true, power_cuts: true, ..world };
+        match plant {
+            Plant::UndoNameNotDurable => {
+                Self { crashes: true, meddling: true, power_cuts: true, ..world }
+            }
+            Plant::AheadRefused => Self { clocks: true, server_clock: true, ..world },
+            _ => world,
         }
-        world
     }
 
     /// The same world with something less in it, for finding what a failure needs.
@@ -107,6 +113,7 @@ impl Options {
             Self { odd_names: false, ..self },
             Self { halves: false, ..self },
             Self { power_cuts: false, ..self },
+            Self { server_clock: false, ..self },
         ];
         if self.devices > 1 {
             smaller.push(Self { devices: self.devices - 1, ..self });
@@ -154,11 +161,13 @@ pub enum Plant {
     StampNotObserved,
     /// A file is placed from a name that is not durable yet, and a sweep takes what a crash left.
     UndoNameNotDurable,
+    /// What follows a version from a clock that was wrong is refused as ahead.
+    AheadRefused,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NoSync,
         Self::Overwrite,
         Self::RenameOver,
@@ -175,5 +184,6 @@ impl Plant {
         Self::CounterReused,
         Self::StampNotObserved,
         Self::UndoNameNotDurable,
+        Self::AheadRefused,
     ];
 }
