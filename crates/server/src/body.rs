@@ -46,7 +46,12 @@ pub struct Incoming {
 impl Incoming {
     /// From its beginning.
     pub fn new(body: Body, silence_ms: u64) -> Self {
-        Self { stream: body.into_data_stream(), pace: Pace::new(silence_ms) }
+        Self::of(body.into_data_stream(), silence_ms)
+    }
+
+    /// What is left of one.
+    pub fn of(stream: BodyDataStream, silence_ms: u64) -> Self {
+        Self { stream, pace: Pace::new(silence_ms) }
     }
 
     /// The next bytes, `None` after the last.

@@ -19,6 +19,7 @@ use crucible_sync::policy::Policies;
 use crucible_sync::repo::Repo;
 use crucible_sync::serve::{Access as RoundAccess, ServeError, serve};
 use crucible_sync::staged::{Staged, Tree, root_after};
+use crucible_sync::unpack::UnpackError;
 use crucible_trust::rights::Access;
 
 use crate::rounds::{EngineError, Party, RoundAnswer, Rounds, Tally};
@@ -231,6 +232,7 @@ fn refused<E: std::error::Error + Send + Sync + 'static>(error: ServeError<E>) -
     match error {
         ServeError::Engine(error) => store(error),
         ServeError::Forbidden => EngineError::ReadOnly,
+        ServeError::Unpack(UnpackError::Mismatch { path }) => EngineError::Mismatch(path),
         ServeError::Unpack(_) | ServeError::Policy(_) | ServeError::Walk(_) => malformed(error),
     }
 }

@@ -282,7 +282,8 @@ impl From<EngineError> for ApiError {
         match error {
             EngineError::ReadOnly => Self::new(Code::Forbidden, error.to_string())
                 .hint("ask for an invitation without --read-only"),
-            EngineError::Malformed(_) => Self::new(Code::Malformed, error.to_string()),
+            EngineError::Malformed(_) => Self::new(Code::Malformed, story(&error)),
+            EngineError::Mismatch(_) => Self::new(Code::HashMismatch, error.to_string()),
             EngineError::TooLarge => Self::new(Code::TooLarge, error.to_string()),
             EngineError::TooOld { .. } => {
                 Self::new(Code::ProtocolTooOld, error.to_string()).hint("update the client")

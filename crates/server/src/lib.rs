@@ -21,6 +21,7 @@ mod body;
 mod caller;
 mod events;
 mod guard;
+mod hear_out;
 mod history;
 mod metrics;
 mod openapi;

@@ -5,6 +5,7 @@
 //! lock: of one vault, one at a time.
 
 use crucible_core::id::{RootHash, VaultId, VersionId};
+use crucible_core::vault_path::VaultPath;
 use crucible_store::server_repo::Origin;
 use crucible_trust::rights::Access;
 
@@ -50,6 +51,9 @@ pub enum EngineError {
     /// The body is no message, or one that breaks a rule.
     #[error("the body is malformed")]
     Malformed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Bytes are not those that their version names.
+    #[error("the bytes of {0} do not have the hash its version names")]
+    Mismatch(VaultPath),
     /// Something inside is larger than its bound, for instance once decompressed.
     #[error("something in the body is larger than allowed")]
     TooLarge,

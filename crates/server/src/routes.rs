@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
+use crate::hear_out::hear_out;
 use crate::state::Server;
 use crate::{auth, blobs, events, guard, history, openapi, sync, vaults};
 
@@ -77,6 +78,7 @@ pub fn router(server: Arc<Server>) -> Router {
         })
         .layer(from_fn(explain_rejections))
         .layer(from_fn_with_state(Arc::clone(&server), guard::guard))
+        .layer(from_fn_with_state(Arc::clone(&server), hear_out))
         .with_state(server)
 }
 

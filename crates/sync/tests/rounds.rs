@@ -9,13 +9,14 @@ use crucible_core::merkle::diff;
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Kind;
 use crucible_proto::message::{self, Answer, Round};
+use crucible_proto::parcel::Record;
 use crucible_store::server_repo::{Origin, ServerRepo};
 use crucible_sync::ask::{self, Asking, Losses};
 use crucible_sync::mint::{self, Again, Change, Found, Minter};
 use crucible_sync::policy::Policies;
 use crucible_sync::replica::{ReplicaBatch, ReplicaMeta, ReplicaStore};
 use crucible_sync::repo::Repo;
-use crucible_sync::serve::{Access, serve};
+use crucible_sync::serve::{Access, ServeError, serve};
 use crucible_sync::staged::{Staged, Tree};
 use crucible_sync::unpack::UnpackError;
 use crucible_testkit::memory_store::MemoryStore;
@@ -472,4 +473,19 @@ fn a_note_of_several_huge_heads_makes_a_page_of_its_own() {
         let hash = ContentHash::of_text(text);
         assert!(reader.store.has_content(&hash).unwrap());
     }
+}
+
+#[test]
+fn bytes_that_are_not_those_a_version_names_are_refused_by_path() {
+    let server = Server::new();
+    let mut a = Device::new(1);
+    a.create("a.md", "what was written\n");
+    let mut round = ask::request(&a.store, &Asking::default()).unwrap().round;
+    for record in round.push.groups.iter_mut().flat_map(|group| &mut group.records) {
+        let Record::Create { content, .. } = record else { panic!("{record:?}") };
+        content.hash = ContentHash::of_text("what was said\n");
+    }
+    let refused = serve(&server.store, VAULT, round, 1_000_000, Access::Write).unwrap_err();
+    let ServeError::Unpack(UnpackError::Mismatch { path }) = refused else { panic!("{refused}") };
+    assert_eq!(path, p("a.md"));
 }

@@ -157,12 +157,17 @@ fn merge(base: &[u8], ours: &[u8], theirs: &[u8], prefer: Prefer) -> Merged {
         return whole(theirs);
     }
     let stays = if prefer == Prefer::Ours { Side::Ours } else { Side::Theirs };
-    let texts = (std::str::from_utf8(base), std::str::from_utf8(ours), std::str::from_utf8(theirs));
-    let (Ok(base), Ok(ours), Ok(theirs)) = texts else {
+    let (Some(base), Some(ours), Some(theirs)) = (text(base), text(ours), text(theirs)) else {
         let bytes = if stays == Side::Ours { ours } else { theirs };
         return Merged { bytes: bytes.to_vec(), choices: vec![(stays, Clash::Content)] };
     };
     merge_text(base, ours, theirs, prefer)
+}
+
+/// The bytes as text. A vault knows its notes by their names; here any file may be given, and one
+/// with a NUL is most likely a binary one that is valid UTF-8 by chance, as git thinks too.
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))
 }
 
 fn merge_text(base: &str, ours: &str, theirs: &str, prefer: Prefer) -> Merged {
@@ -216,6 +221,8 @@ mod tests {
         let found = merge(b"\xff1", b"\xff2", b"\xff3", Prefer::Theirs);
         assert_eq!(found.bytes, b"\xff3");
         assert_eq!(found.choices, [(Side::Theirs, Clash::Content)]);
+        let found = merge(b"a\0b c d", b"a\0b 2 d", b"a\0b c 3", Prefer::Ours);
+        assert_eq!((found.bytes.as_slice(), found.choices.len()), (&b"a\0b 2 d"[..], 1));
         assert!(merge(b"\xff1", b"\xff1", b"\xff3", Prefer::Ours).choices.is_empty());
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{RootHash, VaultId, VersionId};
+use crucible_core::vault_path::VaultPath;
 use crucible_server::blobs::{BlobError, Blobs};
 use crucible_server::rounds::{EngineError, Party, RoundAnswer, Rounds, Tally};
 use crucible_store::server_repo::Vaults;
@@ -90,6 +91,7 @@ impl Rounds for FakeEngine {
                 Ok(())
             }
             b"garbage" => Err(EngineError::Malformed("not a message".into())),
+            b"forged" => Err(EngineError::Mismatch(VaultPath::new("a.md").unwrap())),
             b"bomb" => Err(EngineError::TooLarge),
             b"old" => Err(EngineError::TooOld { theirs: 0, ours: 1 }),
             b"new" => Err(EngineError::TooNew { theirs: 9, ours: 1 }),

@@ -74,6 +74,30 @@ fn a_body_declared_too_large_is_refused_before_it_is_sent() {
 }
 
 #[test]
+fn whoever_goes_on_sending_hears_the_refusal_all_the_same() {
+    let server = Running::start();
+    let (_, token) = server.anna();
+    let body = vec![b'x'; 33 << 20];
+    for (path, token, refusal) in [
+        ("/api/sync/notes", token.reveal(), (413, "too_large")),
+        ("/api/sync/notes", "crv1_nonsense", (401, "unauthenticated")),
+        ("/api/vaults", token.reveal(), (415, "unsupported_media")),
+        ("/api/nowhere", token.reveal(), (404, "not_found")),
+    ] {
+        let mut stream = connect(server.address);
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/cbor\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+        let reply = read_reply(&mut std::io::BufReader::new(stream), "POST").unwrap();
+        assert_eq!(reply.refusal(), (refusal.0, refusal.1.to_owned()), "{path}");
+    }
+}
+
+#[test]
 fn a_body_that_does_not_say_how_long_it_is_stops_at_the_bound() {
     let server = Running::with(|config| config.limits.round_bytes_max = 10_000);
     let (_, token) = server.anna();

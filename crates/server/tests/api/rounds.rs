@@ -33,6 +33,7 @@ fn what_the_engine_refuses_has_a_stable_code_and_leaks_nothing() {
     let (_, token) = server.anna();
     for (body, status, code) in [
         ("garbage", 422, "malformed"),
+        ("forged", 422, "hash_mismatch"),
         ("bomb", 413, "too_large"),
         ("old", 426, "protocol_too_old"),
         ("new", 426, "protocol_too_new"),
