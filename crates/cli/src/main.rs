@@ -16,6 +16,7 @@ mod nesting;
 mod output;
 mod past;
 mod progress;
+mod resembling;
 mod rounds;
 mod salvage;
 mod service;

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::output::plain;
+use crate::resembling::resembling;
 use crate::vault_folder::VaultFolder;
 
 /// Fewest digits that name a version.
@@ -249,6 +250,20 @@ impl<'c> Past<'c> {
         }
         entries.truncate(limit);
         Ok(entries)
+    }
+
+    /// That no note was ever called so, with those that are called nearly so, or else a hint.
+    pub fn never_was(&self, path: &VaultPath, otherwise: &str) -> Failure {
+        let shown = plain(path.as_str());
+        let failure = Failure::failed(format!("there is no note {shown}, and never was"));
+        let Ok(entries) = self.list_here(None, usize::MAX) else { return failure.hint(otherwise) };
+        let names = entries.iter().map(Entry::last_path).collect::<BTreeSet<_>>();
+        let quoted = |name: &str| format!("'{}'", plain(name));
+        let found = resembling(path, names.into_iter()).into_iter().map(quoted).collect::<Vec<_>>();
+        match found.as_slice() {
+            [] => failure.hint(otherwise),
+            names => failure.hint(format!("did you mean {}?", names.join(" or "))),
+        }
     }
 
     /// The version of a note that `digits` begin the id of.

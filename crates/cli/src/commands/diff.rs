@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::args::Diff;
 use crate::context::Context;
-use crate::exit::{During, Exit, Failure, Outcome};
+use crate::exit::{During, Exit, Outcome};
 use crate::output::{BAD, GOOD, MARK, plain};
 use crate::past::Past;
 use crate::vault_folder::VaultFolder;
@@ -50,10 +50,10 @@ fn last(past: &mut Past<'_>, path: &VaultPath) -> Outcome<Side> {
     let entries = past.list_here(Some(path), 1)?;
     let newest = match entries.into_iter().next() {
         Some(newest) => newest,
-        None => past.list(Some(path), 1)?.into_iter().next().ok_or_else(|| {
-            Failure::failed(format!("there is no version of {}", plain(path.as_str())))
-                .hint("`cru sync` makes its first one")
-        })?,
+        None => {
+            let elsewhere = past.list(Some(path), 1)?.into_iter().next();
+            elsewhere.ok_or_else(|| past.never_was(path, "`cru log` lists everything that was"))?
+        }
     };
     let name = format!("{}@{}", newest.last_path(), newest.version.short());
     let bytes = if newest.path.is_some() { past.bytes(&newest)? } else { Vec::new() };

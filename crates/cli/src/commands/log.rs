@@ -23,14 +23,13 @@ pub fn run(args: &Log, context: &Context) -> Outcome {
         entries.retain(|entry| is_below(&entry.path) || is_below(&entry.from));
         entries.truncate(limit);
     }
-    if let (true, Some(path)) = (entries.is_empty(), &path) {
-        let path = plain(path.as_str());
+    if let (true, Some(asked)) = (entries.is_empty(), &path) {
+        let path = plain(asked.as_str());
         if folder.root.join(&path).exists() {
             return Err(Failure::failed(format!("{path} has no version yet"))
                 .hint("`cru sync` makes its first one"));
         }
-        return Err(Failure::failed(format!("there is no note {path}, and never was"))
-            .hint("`cru log` without a name lists everything"));
+        return Err(past.never_was(asked, "`cru log` without a name lists everything"));
     }
     for entry in &entries {
         context.output.value(&entry.as_json())?;

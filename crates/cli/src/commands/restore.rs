@@ -87,11 +87,8 @@ fn last_alive(past: &mut Past<'_>, path: &VaultPath) -> Outcome<Entry> {
         return Ok(entry);
     }
     let all = past.list(Some(path), LOOKED_THROUGH)?;
-    all.into_iter().find(alive).ok_or_else(|| {
-        let path = plain(path.as_str());
-        Failure::failed(format!("there never was a note {path}"))
-            .hint("`cru log` lists everything that was")
-    })
+    let found = all.into_iter().find(alive);
+    found.ok_or_else(|| past.never_was(path, "`cru log` lists everything that was"))
 }
 
 fn bring_back(

@@ -19,10 +19,14 @@ pub fn run(args: &Show, context: &Context) -> Outcome {
         return match fs::read(&file) {
             Ok(bytes) => context.output.bytes(&bytes).map(|()| Exit::Ok),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let past = Past::open(&folder, context)?;
+                if past.list_here(Some(&path), 1)?.is_empty() {
+                    return Err(past.never_was(&path, "`cru log` lists everything that was"));
+                }
                 let shown = plain(path.as_str());
-                Err(Failure::failed(format!("there is no {shown} in the vault")).hint(format!(
-                    "if it was deleted: `cru log '{shown}'`, `cru undelete '{shown}'`"
-                )))
+                Err(Failure::failed(format!("there is no {shown} in the vault any more")).hint(
+                    format!("`cru log '{shown}'` has its versions, `cru undelete '{shown}'` brings it back"),
+                ))
             }
             Err(error) => Err(error).during(format!("reading {}", file.display())),
         };
