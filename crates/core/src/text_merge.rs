@@ -18,7 +18,7 @@ use crate::conflict::{Hunk, Kept};
 use crate::limits::WORD_MERGE_BYTES_MAX;
 use crate::lines::{is_blank, lines};
 use crate::text_diff::{Change, Interner, offsets};
-use crate::words::{is_telling, words, would_glue};
+use crate::words::{is_telling, words, would_compound, would_glue};
 use chunk::{Chunk, Kind, Three, chunks};
 pub(crate) use line_ends::{AsHunk, LineEnds};
 use weave::{Around, Blocks, blank_tail, weave};
@@ -584,9 +584,10 @@ fn join_insertions(aligned: &Aligned<'_>, chunk: &Chunk, before: &str) -> Option
     if !w.is_empty() && !l.is_empty() && !says(w) && !says(l) {
         return None;
     }
-    let last = |tokens: &[&str]| tokens.last().and_then(|token| token.chars().next_back());
-    let first = |tokens: &[&str]| tokens.first().and_then(|token| token.chars().next());
-    let glue = last(l).zip(first(w)).is_some_and(|(left, right)| would_glue(left, right));
+    let (left, right) = (l.concat(), w.concat());
+    let ends = left.chars().next_back().zip(right.chars().next());
+    let glue =
+        ends.is_some_and(|(left, right)| would_glue(left, right)) || would_compound(&left, &right);
     let lines = |tokens: &[&str]| tokens.iter().any(|token| ended(token));
     let tears = (lines(l) || lines(w)) && !l.last().is_some_and(|token| ended(token));
     (!glue && !tears).then(|| parts.concat().concat())

@@ -43,6 +43,19 @@ pub(crate) fn would_glue(left: char, right: char) -> bool {
     )
 }
 
+/// Tells whether two texts, put side by side, would read as one compound: `old-` and `new-`, `.2` and
+/// `.3`. A comma or a cell's bar parts what it stands between; these join it.
+pub(crate) fn would_compound(left: &str, right: &str) -> bool {
+    let is_word = |c: char| matches!(class(c), Class::Word | Class::Ideograph | Class::Mark);
+    let joins = |c: char| matches!(c, '-' | '_' | '/' | '.' | ':' | '@' | '+' | '\'' | '\u{2019}');
+    let mut right = right.chars();
+    match (left.chars().next_back(), right.next(), right.next()) {
+        (Some(end), Some(start), _) if joins(end) => is_word(start) || joins(start),
+        (Some(end), Some(start), Some(then)) => is_word(end) && joins(start) && is_word(then),
+        _ => false,
+    }
+}
+
 /// Tells whether a token has a letter, a digit or an ideograph: whether it says something.
 pub(crate) fn is_telling(token: &str) -> bool {
     token.chars().next().is_some_and(|c| matches!(class(c), Class::Word | Class::Ideograph))

@@ -135,6 +135,21 @@ fn words_are_never_glued_together() {
 }
 
 #[test]
+fn parts_of_a_compound_are_never_put_together() {
+    for (base, winner, loser) in [
+        ("in Rust now\n", "in new-Rust now\n", "in old-Rust now\n"),
+        ("in Rust now\n", "in Rust-new now\n", "in Rust-old now\n"),
+        ("version 1 is out\n", "version 1.2 is out\n", "version 1.3 is out\n"),
+        ("see docs\n", "see docs/new.md\n", "see docs/old.md\n"),
+    ] {
+        let merged = lww(base, winner, loser);
+        assert_eq!((merged.text.as_str(), merged.hunks.len()), (winner, 1));
+    }
+    clean("[a]\n", "[a,new]\n", "[a,old]\n", "[a,old,new]\n");
+    clean("One.\n", "One. New.\n", "One. Old.\n", "One. Old. New.\n");
+}
+
+#[test]
 fn a_paragraph_wrapped_anew_merges_with_an_edit() {
     clean(
         "The quick brown fox\njumps over the lazy dog\nand runs.\n",
