@@ -105,7 +105,7 @@ pub enum Verb {
     ///
     /// What was written since stays: it is merged with what the note was before. A note that was
     /// edited since at the very place is left as it is and named (exit 3).
-    Undo,
+    Undo(Undo),
     /// Lists places where a merge had to choose; shows or takes what it set aside.
     Conflicts(Conflicts),
     /// Users, devices and tokens. CRU_TOKEN, while it is set, wins over a token that was kept.
@@ -364,6 +364,14 @@ pub struct Diff {
 pub struct Restore {
     /// PATH@VERSION, with a version from `cru log`.
     pub what: String,
+}
+
+/// `cru undo`
+#[derive(Debug, Args)]
+pub struct Undo {
+    /// Goes through with removing most of the notes, because the round had brought them.
+    #[arg(long)]
+    pub allow_mass_delete: bool,
 }
 
 /// `cru undelete`

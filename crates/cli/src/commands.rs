@@ -56,7 +56,7 @@ pub fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Diff(args) => diff::run(&args, context),
         Verb::Restore(args) => restore::run(&args, context),
         Verb::Undelete(args) => restore::undelete(&args, context),
-        Verb::Undo => undo::run(context),
+        Verb::Undo(args) => undo::run(&args, context),
         Verb::Conflicts(args) => conflicts::run(args.what, context),
         Verb::Auth(args) => auth::run(args.what, context),
         Verb::Server(args) => server::run(&args.what, context),

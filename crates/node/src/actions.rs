@@ -51,6 +51,14 @@ pub enum ActionError<E: std::error::Error + Send + Sync + 'static> {
     /// The bytes of a version are neither here nor to be had.
     #[error("the bytes of version {0} are not here")]
     NoBytes(VersionId),
+    /// Taking the round back would remove so many notes that a round would ask.
+    #[error("taking the last round back removes {lost} of {of} notes")]
+    RemovesMost {
+        /// So many.
+        lost: u64,
+        /// Of so many.
+        of: u64,
+    },
     /// There is no such version here.
     #[error("there is no version {0} here")]
     NoVersion(VersionId),

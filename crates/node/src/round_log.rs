@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind};
 
 use crucible_core::id::{NoteId, VersionId};
 use crucible_sync::replica::ReplicaStore;
+use crucible_sync::staged::EngineError;
 use crucible_vault::fs::{FileSystem, STATE_DIR, join};
 
 use crate::error::SyncError;
@@ -88,7 +89,15 @@ fn parsed(name: &str, text: &str) -> LoggedRound {
 impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     /// Writes down what this round changed.
     pub(crate) fn remember_round(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
-        let changes = shortened(std::mem::take(&mut round.changed));
+        let mut changes = Vec::new();
+        for change in shortened(std::mem::take(&mut round.changed)) {
+            let row = self.store.file_of(&change.note).map_err(EngineError::Repo)?;
+            // What was missing here by accident is no news of the round that brought it back.
+            let rescued = row.is_some_and(|row| round.report.brought_back.contains(&row.disk_path));
+            if change.before.is_some() || !rescued {
+                changes.push(change);
+            }
+        }
         if changes.is_empty() || changes.len() > CHANGES_MAX {
             return Ok(());
         }

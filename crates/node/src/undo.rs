@@ -14,6 +14,7 @@ use crucible_core::text_merge::Overlap;
 use crucible_core::timestamp::Stamp;
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::{KeyStamps, Kind, TagDots, Version};
+use crucible_sync::guard::{Guard, Loss};
 use crucible_sync::mint::Change;
 use crucible_sync::replica::ReplicaStore;
 use crucible_vault::fs::FileSystem;
@@ -107,8 +108,13 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     /// taken back.
     ///
     /// # Errors
-    /// [`ActionError`].
-    pub fn undo(&mut self, world: &mut dyn World, fetch: FetchBytes<'_>) -> Done<Undone, S> {
+    /// [`ActionError`]; [`ActionError::RemovesMost`] unless `allow_mass_delete`.
+    pub fn undo(
+        &mut self,
+        allow_mass_delete: bool,
+        world: &mut dyn World,
+        fetch: FetchBytes<'_>,
+    ) -> Done<Undone, S> {
         let mut progress = |_| {};
         let mut round = Round::new(world, Options::default(), &mut progress);
         self.prepare(&mut round)?;
@@ -125,6 +131,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             }
         }
         self.keep_names_apart(&mut aims, &mut notes)?;
+        if let (false, Some((lost, of))) = (allow_mass_delete, self.removals(&aims)?) {
+            return Err(ActionError::RemovesMost { lost, of });
+        }
         let mut edits = Vec::new();
         for aim in aims {
             let (edit, note) = self.turn_back(aim, fetch)?;
@@ -139,6 +148,15 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         }
         let report = self.conclude_action(round)?;
         Ok(Undone { at_ms: logged.at_ms, notes, report })
+    }
+
+    /// How many notes of how many would be gone, when that is so many that a round would ask.
+    fn removals(&self, aims: &[Aim]) -> Done<Option<(u64, u64)>, S> {
+        let removed = aims.iter().filter(|aim| matches!(aim.state, State::Gone)).count();
+        let live = self.store.live_notes().map_err(crate::actions::engine)?;
+        let mut guard = Guard::new(live.saturating_sub(removed as u64));
+        (0..removed).for_each(|_| guard.count(Loss::Deleted));
+        Ok(guard.trips())
     }
 
     /// What a note is to become; nothing when it is that already.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use crucible_core::vault_path::VaultPath;
+use crucible_core::version::Version;
+use crucible_node::outlook::Operation;
 use crucible_sync::repo::Repo;
 use serde_json::json;
 
@@ -42,53 +44,118 @@ pub fn undelete(args: &Undelete, context: &Context) -> Outcome {
             "to go back to an earlier version: `cru log '{path}'`, `cru restore '{path}@VERSION'`"
         )));
     }
+    let pending = Pending::of(&folder)?;
     let mut past = Past::open(&folder, context)?;
-    let below = deleted_below(&folder, &mut past, &path)?;
-    if below.is_empty() {
-        let entry = last_alive(&mut past, &path)?;
-        bring_back(&folder, context, &mut past, &entry)?;
+    let mut found = deleted_below(&folder, &past, &pending, &path)?;
+    if found.is_empty() {
+        found.push(deleted_at(&mut past, &pending, &path)?);
     }
-    for entry in &below {
+    for entry in &found {
         bring_back(&folder, context, &mut past, entry)?;
     }
     tell_next(&folder, context);
     Ok(Exit::Ok)
 }
 
+/// What has happened in the folder since the last round.
+struct Pending(BTreeMap<VaultPath, Operation>);
+
+impl Pending {
+    fn of(folder: &VaultFolder) -> Outcome<Self> {
+        let status = folder.open()?.replica.status(&mut Machine)?;
+        Ok(Self(status.changes.into_iter().map(|step| (step.path, step.operation)).collect()))
+    }
+
+    /// Where the note of a version is now; `None` when it is deleted.
+    fn place_of(&self, past: &Past<'_>, entry: &Entry) -> Outcome<Option<VaultPath>> {
+        for head in past.store().heads(&entry.note)? {
+            let version = past.store().version(&head)?;
+            let Some(path) = version.as_deref().and_then(Version::path) else { continue };
+            match self.0.get(path) {
+                Some(Operation::Delete) => {}
+                Some(Operation::Rename(to)) => return Ok(Some(to.clone())),
+                _ => return Ok(Some(path.clone())),
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// The last versions of the notes that were below a folder when they were deleted, by path. Where
 /// something is again, nothing is brought back.
 fn deleted_below(
     folder: &VaultFolder,
-    past: &mut Past<'_>,
+    past: &Past<'_>,
+    pending: &Pending,
     path: &VaultPath,
 ) -> Outcome<Vec<Entry>> {
-    let mut newest = BTreeMap::new();
-    let mut last = BTreeMap::new();
+    let mut gone = BTreeMap::new();
+    let mut last: Vec<(String, Entry)> = Vec::new();
     for entry in past.list_here(None, usize::MAX)? {
-        let is_gone = entry.path.is_none();
-        if *newest.entry(entry.note).or_insert(is_gone)
-            && let Some(at) = entry.path.clone()
-        {
-            last.entry(entry.note).or_insert((at, entry));
-        }
+        let is_gone = match gone.get(&entry.note) {
+            Some(is_gone) => *is_gone,
+            None => pending.place_of(past, &entry)?.is_none(),
+        };
+        // The newest version with a path is the one to bring back; older ones are not asked.
+        let at = entry.path.clone().filter(|_| is_gone);
+        gone.insert(entry.note, is_gone && at.is_none());
+        last.extend(at.map(|at| (at, entry)));
     }
-    let mut last: Vec<(String, Entry)> = last.into_values().collect();
     last.retain(|(at, _)| is_below(at, path) && !folder.root.join(at).exists());
     last.sort_by(|(one, _), (other, _)| one.cmp(other));
     last.dedup_by(|(one, _), (other, _)| one == other);
     Ok(last.into_iter().map(|(_, entry)| entry).collect())
 }
 
-/// The newest version in which a note was at this path.
-fn last_alive(past: &mut Past<'_>, path: &VaultPath) -> Outcome<Entry> {
-    let alive = |entry: &Entry| entry.path.as_deref() == Some(path.as_str());
-    let here = past.list_here(Some(path), LOOKED_THROUGH)?;
-    if let Some(entry) = here.into_iter().find(alive) {
-        return Ok(entry);
+/// The last version of the deleted note that was at this path.
+fn deleted_at(past: &mut Past<'_>, pending: &Pending, path: &VaultPath) -> Outcome<Entry> {
+    let was_there = |entry: &Entry| entry.path.as_deref() == Some(path.as_str());
+    let mut renamed_to = None;
+    for entry in past.list_here(Some(path), LOOKED_THROUGH)?.into_iter().filter(was_there) {
+        match pending.place_of(past, &entry)? {
+            None => return Ok(entry),
+            Some(now) => renamed_to = renamed_to.or(Some((path.clone(), now))),
+        }
     }
-    let all = past.list(Some(path), LOOKED_THROUGH)?;
-    let found = all.into_iter().find(alive);
-    found.ok_or_else(|| past.never_was(path, "`cru log` lists everything that was"))
+    if renamed_to.is_none() {
+        renamed_to = moved_from_below(past, pending, path)?;
+    }
+    match renamed_to {
+        // Its file is missing all the same: another disk's name, or one that was never placed.
+        Some((was, now)) if was == now => {
+            Err(Failure::failed(format!("{} is not deleted", plain(was.as_str())))
+                .hint("`cru sync` places its file, or says why not"))
+        }
+        Some((was, now)) => Err(renamed(&was, &now)),
+        None => {
+            let all = past.list(Some(path), LOOKED_THROUGH)?;
+            let found = all.into_iter().find(was_there);
+            found.ok_or_else(|| past.never_was(path, "`cru log` lists everything that was"))
+        }
+    }
+}
+
+/// Going back to the old name would go back to the old text too, and nothing was deleted.
+fn renamed(was: &VaultPath, now: &VaultPath) -> Failure {
+    let (was, now) = (plain(was.as_str()), plain(now.as_str()));
+    Failure::failed(format!("{was} is not deleted: it is called {now} now"))
+        .hint(format!("`cru log '{now}'` has its versions, those under the old name too"))
+}
+
+/// A note that was below this folder and is somewhere now: what it was called, and is.
+fn moved_from_below(
+    past: &Past<'_>,
+    pending: &Pending,
+    folder: &VaultPath,
+) -> Outcome<Option<(VaultPath, VaultPath)>> {
+    for entry in past.list_here(None, usize::MAX)? {
+        let was = entry.path.as_deref().filter(|path| is_below(path, folder));
+        let Some(was) = was.and_then(|was| VaultPath::new(was).ok()) else { continue };
+        if let Some(now) = pending.place_of(past, &entry)? {
+            return Ok(Some((was, now)));
+        }
+    }
+    Ok(None)
 }
 
 fn bring_back(

@@ -3,6 +3,7 @@
 use crucible_node::undo::{Left, TakenBack, UndoneNote};
 use serde_json::{Value, json};
 
+use crate::args::Undo;
 use crate::context::Context;
 use crate::exit::{Exit, Outcome};
 use crate::output::{STRONG, moment, plain};
@@ -12,12 +13,12 @@ use crate::words::notice_in_words;
 use crate::world::Machine;
 
 /// Undoes one round.
-pub fn run(context: &Context) -> Outcome {
+pub fn run(args: &Undo, context: &Context) -> Outcome {
     let folder = VaultFolder::find(&context.start)?;
     let mut vault = folder.open()?;
     let mut fetcher = Fetcher::new(&folder, context);
     let mut fetch = |version: &_| fetcher.bytes(version);
-    let undone = vault.replica.undo(&mut Machine, &mut fetch);
+    let undone = vault.replica.undo(args.allow_mass_delete, &mut Machine, &mut fetch);
     let undone = undone.map_err(|error| fetcher.explained(error))?;
     let output = &context.output;
     for notice in &undone.report.notices {

@@ -227,6 +227,10 @@ impl From<ActionError<StoreError>> for Failure {
             }
             // Whoever asked a server says what it answered; see `Fetcher::explained`.
             ActionError::NoBytes(_) => Self::failed(message).hint("`cru sync` first"),
+            ActionError::RemovesMost { .. } => {
+                Self::new(Exit::Refused, format!("{message}; nothing was changed"))
+                    .hint("`cru undo --allow-mass-delete` if that is meant")
+            }
             ActionError::NoVersion(_) => Self::failed(message).hint("`cru sync` first"),
             ActionError::Exists { .. } => Self::failed(message),
             ActionError::NothingToUndo => Self::failed(message).hint(

@@ -180,6 +180,51 @@ fn undo_after_undo_takes_back_the_round_before_and_then_nothing() {
 }
 
 #[test]
+fn undo_asks_before_it_removes_most_notes_and_takes_no_rescue_back() {
+    let (_world, [alice, bob]) = World::with_devices();
+    let names = ["a.md", "b.md", "c.md", "d.md", "e.md", "f.md"];
+    for name in names {
+        alice.write(name, format!("The text of {name}.\n"));
+    }
+    settle(&[&alice, &bob]);
+    for name in names {
+        alice.remove(name);
+    }
+    alice.try_sync().code(16);
+    alice.cru(&["sync", "--restore-missing"]).ok();
+    alice.cru(&["undo"]).code(1).says("nothing to undo");
+    assert_eq!(alice.tree().len(), 6);
+    // The round that brought all of them to the other device is one to take back, if it is meant.
+    bob.cru(&["undo"]).code(16).says("removes 6 of 6 notes; nothing was changed");
+    assert_eq!(bob.tree().len(), 6);
+    bob.cru(&["undo", "--allow-mass-delete"]).ok();
+    assert_eq!(bob.tree().len(), 0);
+}
+
+#[test]
+fn a_renamed_note_is_not_brought_back_as_if_it_were_deleted() {
+    let (_world, [alice]) = World::with_devices();
+    alice.write("1.md", "# One\n\nThe text of one, in words enough.\n");
+    alice.write("d/2.md", "# Two\n\nThe text of two, in other words.\n");
+    alice.sync();
+    alice.rename("1.md", "Plan.md");
+    alice.rename("d/2.md", "e/2.md");
+    for _ in ["before a round", "after it"] {
+        let before = alice.tree();
+        alice.cru(&["undelete", "1.md"]).code(1).says("1.md is not deleted: it is called Plan.md");
+        alice.cru(&["undelete", "d"]).code(1).says("d/2.md is not deleted: it is called e/2.md");
+        assert_eq!(alice.tree(), before);
+        alice.sync();
+    }
+    alice.remove("Plan.md");
+    alice.remove("e/2.md");
+    alice.cru(&["undelete", "Plan.md"]).ok();
+    alice.cru(&["undelete", "e"]).ok();
+    assert_eq!(alice.tree().len(), 2);
+    alice.cru(&["undelete", "Plam.md"]).code(1).says("did you mean 'Plan.md'");
+}
+
+#[test]
 fn names_that_changed_places_change_back() {
     let (_world, [alice, bob]) = World::with_devices();
     alice.write("a.md", "# A\n\nThe text of a.\n");
