@@ -126,6 +126,7 @@ fn copies(config: &Config, path: &str) -> bool {
 
 fn add(report: &mut Report, after: Report) {
     report.root = after.root;
+    report.unplaced = after.unplaced;
     report.server_root = after.server_root;
     report.pushed += after.pushed;
     report.pulled += after.pulled;
@@ -156,6 +157,7 @@ pub fn as_json(done: &Done) -> Value {
         "bytes_up": report.traffic.bytes_up,
         "bytes_down": report.traffic.bytes_down,
         "ms": ms,
+        "unplaced": report.unplaced,
     })
 }
 
@@ -254,7 +256,8 @@ pub fn tell_conflicts(context: &Context, done: &Done) -> Outcome<()> {
 
 /// One line of what a round did.
 pub fn summary(context: &Context, done: &Done) -> String {
-    let Report { pushed, pulled, merged, conflicts, traffic, brought_back, .. } = &done.report;
+    let Report { pushed, pulled, merged, conflicts, unplaced, traffic, brought_back, .. } =
+        &done.report;
     let mut parts = Vec::new();
     if *pushed > 0 {
         parts.push(format!("{pushed} sent"));
@@ -270,6 +273,9 @@ pub fn summary(context: &Context, done: &Done) -> String {
     }
     if !conflicts.is_empty() {
         parts.push(count(conflicts.len(), "conflict", "conflicts"));
+    }
+    if *unplaced > 0 {
+        parts.push(format!("{unplaced} not written here"));
     }
     let what = match (parts.is_empty(), done.remote) {
         (true, true) => "nothing to do".to_owned(),

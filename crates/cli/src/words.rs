@@ -136,7 +136,7 @@ pub fn notice_in_words(notice: &Notice) -> String {
             if *by_ms < 0 { "ahead" } else { "behind" },
         ),
         Notice::NotPlaced { path, reason } => {
-            format!("{} could not be written: {reason}; it comes with a later round", plain(path))
+            format!("{} could not be written: {reason}", plain(path))
         }
         Notice::ReadOnly { unsent } => format!(
             "this device may read only: {unsent} {} here",
@@ -198,7 +198,9 @@ fn renamed(why: Why) -> &'static str {
     match why {
         Why::AsIs => "it is where it wants to be",
         Why::Escaped => "this disk cannot hold its name",
-        Why::Conflict => "another note has the same name on this disk",
+        Why::Conflict => {
+            "something else has its name here; move that away, and the next sync gives it its name"
+        }
     }
 }
 

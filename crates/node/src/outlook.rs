@@ -219,6 +219,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         let rows = self.rows()?;
         let scan = self.look_through(&rows, Options::default())?;
         crate::take_in::tell(&scan, round);
+        self.tell_aside(&rows, round)?;
         let mut changes = BTreeMap::new();
         let vault = self.meta()?.vault;
         let differences = self.compare(&rows, &scan);

@@ -3,18 +3,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crucible_core::id::{NoteId, VersionId};
 use crucible_core::vault_path::VaultPath;
 use crucible_sync::replica::{Displaced, FileRow, FileStat, Placing, ReplicaBatch, ReplicaStore};
 use crucible_sync::staged::EngineError;
 use crucible_vault::content::{Identity, Naming, identify_file};
 use crucible_vault::fs::{FileSystem, TRASH_DIR, is_within};
 use crucible_vault::trash;
-use crucible_vault::write::{self, Kept, Leftover, Retired};
+use crucible_vault::write::{self, Kept, Known, Leftover, Lifted, Retired, Touched};
 
 use crate::error::SyncError;
 use crate::replica::{Fallible, Replica, Round};
 use crate::report::Notice;
 use crate::settle::{UNSEEN, download_name};
+
+/// What was found out about the steps that were written down, to be recorded all at once: a row
+/// that one step takes over must not be missing when another is looked at.
+#[derive(Default)]
+struct Findings {
+    batch: ReplicaBatch,
+    /// Displaced bytes that nobody has seen: made from which version of what.
+    unseen: Vec<(VersionId, VaultPath, Kept)>,
+    /// New bytes that were never placed.
+    ours: Vec<(Kept, Naming)>,
+}
 
 impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     /// Once after opening: finishes or takes back what a crash interrupted.
@@ -23,8 +35,30 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         let placing = self.store.placing().map_err(EngineError::Repo)?;
         let by_name: BTreeMap<&str, &Leftover> =
             leftovers.iter().map(|leftover| (leftover.name.as_str(), leftover)).collect();
+        let mut findings = Findings::default();
+        // All of them first: where the others are is told by where these are.
+        let mut on_their_way = BTreeSet::new();
         for intention in &placing {
-            self.recover_one(intention, by_name.get(intention.undo.as_str()).copied(), round)?;
+            let from = intention.from.as_ref();
+            let lifted = from.and_then(|from| Lifted::left(&self.fs, from, &intention.undo));
+            if let Some(lifted) = lifted {
+                self.put_back(intention, lifted, &mut findings)?;
+                if let Some(leftover) = by_name.get(intention.undo.as_str()) {
+                    self.withdraw(intention, leftover, &mut findings)?;
+                }
+                on_their_way.insert(&intention.undo);
+            }
+        }
+        for intention in placing.iter().filter(|step| !on_their_way.contains(&step.undo)) {
+            let leftover = by_name.get(intention.undo.as_str()).copied();
+            self.look_after(intention, leftover, &placing, &mut findings)?;
+        }
+        self.commit(findings.batch)?;
+        for (base, path, kept) in findings.unseen {
+            self.version_displaced(base, &path, &kept, round)?;
+        }
+        for (kept, naming) in findings.ours {
+            write::retire(&self.fs, &kept.at, kept.identity.hash, naming)?;
         }
         self.claim_leftovers(&leftovers, &placing, round)?;
         let wanted = self.downloads_wanted()?;
@@ -34,12 +68,78 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         Ok(())
     }
 
+    /// A file that was lifted from its name to be given another gets its own again; where that is
+    /// taken, it is looked at as what a swap displaced. Either way its note is placed anew.
+    fn put_back(
+        &self,
+        intention: &Placing,
+        lifted: Lifted,
+        findings: &mut Findings,
+    ) -> Fallible<(), S> {
+        let row = self.store.file_of(&intention.note).map_err(EngineError::Repo)?;
+        findings.batch.placed.push(intention.disk_path.clone());
+        findings.batch.unsettled.push(intention.note);
+        let at = lifted.at().to_owned();
+        let known = Known { hash: row.as_ref().map_or(UNSEEN, |row| row.content), stat: None };
+        let mut touched = Touched::new();
+        let is_back = write::put_back(&self.fs, lifted, &known, &mut touched).is_none();
+        write::settle(&self.fs, &mut touched)?;
+        let base = row.as_ref().map(|row| row.version).or(intention.version);
+        let (false, Some(base)) = (is_back, base) else { return Ok(()) };
+        // What has its name now is another file.
+        findings.batch.files_gone.extend(row.map(|row| row.disk_path));
+        let path = intention.disk_path.clone();
+        let naming = Naming::of(&path);
+        self.watch_unseen(intention.note, base, at.clone(), findings)?;
+        // What cannot be read now is looked at again.
+        if let Ok(identity) = identify_file(&self.fs, &at, naming) {
+            findings.unseen.push((base, path, Kept { at, identity }));
+        }
+        Ok(())
+    }
+
+    /// New bytes for a file that a power cut brought back to where it was lifted: ours, unless
+    /// somebody has added to them.
+    fn withdraw(
+        &self,
+        intention: &Placing,
+        leftover: &Leftover,
+        findings: &mut Findings,
+    ) -> Fallible<(), S> {
+        let Some(version) = intention.version else { return Ok(()) };
+        let (path, naming) = (intention.disk_path.clone(), Naming::of(&intention.disk_path));
+        let identity = identify_file(&self.fs, &leftover.at, naming).map_err(SyncError::Folder)?;
+        let wanted = self.known_version(&version)?.live().map(|live| live.content);
+        let kept = Kept { at: leftover.at.clone(), identity };
+        if wanted == Some(kept.identity.hash) {
+            findings.ours.push((kept, naming));
+            return Ok(());
+        }
+        self.watch_unseen(intention.note, version, kept.at.clone(), findings)?;
+        findings.unseen.push((version, path, kept));
+        Ok(())
+    }
+
+    /// Looked at again if another crash comes before it is versioned.
+    fn watch_unseen(
+        &self,
+        note: NoteId,
+        version: VersionId,
+        undo: String,
+        findings: &mut Findings,
+    ) -> Fallible<(), S> {
+        let (content, round) = (UNSEEN, self.meta()?.rounds);
+        findings.batch.displaced.push(Displaced { undo, note, version, content, round });
+        Ok(())
+    }
+
     /// A step that was written down and may or may not have been done.
-    fn recover_one(
-        &mut self,
+    fn look_after(
+        &self,
         intention: &Placing,
         leftover: Option<&Leftover>,
-        round: &mut Round<'_>,
+        all: &[Placing],
+        findings: &mut Findings,
     ) -> Fallible<(), S> {
         let row = self.store.file_of(&intention.note).map_err(EngineError::Repo)?;
         let path = &intention.disk_path;
@@ -55,9 +155,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         // A file that is gone or unreadable is neither the old nor the new one: its row stays, and
         // what lies in the undo folder is versioned from what the row names.
         let there = identify_file(&self.fs, path.as_str(), naming).ok();
-        let mut batch = ReplicaBatch::default();
         let mut base = row.as_ref().map(|row| row.version);
         let mut is_ours = false;
+        let mut is_placed = false;
         if let Some(version) = &intention.version
             && let Some(live) = self.known_version(version)?.live()
         {
@@ -75,8 +175,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 // A power cut took the placing back; what lies there was made of the new bytes.
                 base = Some(*version);
             }
-            if swapped || there.as_ref().is_some_and(is_wanted) {
-                batch.files.push(FileRow {
+            is_placed = swapped || there.as_ref().is_some_and(is_wanted);
+            if is_placed {
+                findings.batch.files.push(FileRow {
                     disk_path: path.clone(),
                     note: intention.note,
                     version: *version,
@@ -87,27 +188,50 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 });
             }
         }
-        batch.placed.push(path.clone());
-        batch.unsettled.push(intention.note);
-        if let (Some(kept), Some(version), false) = (&displaced, base, is_ours) {
-            batch.displaced.push(Displaced {
-                undo: kept.at.clone(),
-                note: intention.note,
-                version,
-                content: UNSEEN,
-                round: self.meta()?.rounds,
-            });
+        if let Some(row) = row.filter(|_| !is_placed)
+            && let Some(disk_path) = self.moved_to(&row, intention, all)?
+        {
+            let (stat, seen_ns) = (FileStat::default(), 0);
+            findings.batch.files.push(FileRow { disk_path, stat, seen_ns, ..row });
         }
-        self.commit(batch)?;
+        findings.batch.placed.push(path.clone());
+        findings.batch.unsettled.push(intention.note);
         let Some(kept) = displaced else { return Ok(()) };
         if is_ours {
-            write::retire(&self.fs, &kept.at, kept.identity.hash, naming)?;
-            return Ok(());
+            findings.ours.push((kept, naming));
+        } else if let Some(base) = base {
+            self.watch_unseen(intention.note, base, kept.at.clone(), findings)?;
+            findings.unseen.push((base, path.clone(), kept));
         }
-        match base {
-            Some(base) => self.version_displaced(base, path, &kept, round),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// Where a file is that has its old bytes and has left its name: at its new one, or, where
+    /// names went round in a circle, at that of another.
+    fn moved_to(
+        &self,
+        row: &FileRow,
+        intention: &Placing,
+        all: &[Placing],
+    ) -> Fallible<Option<VaultPath>, S> {
+        let is_at = |path: &VaultPath| {
+            identify_file(&self.fs, path.as_str(), Naming::of(path))
+                .is_ok_and(|found| found.hash == row.content)
+        };
+        if intention.version.is_none() || is_at(&row.disk_path) {
+            return Ok(None);
         }
+        if is_at(&intention.disk_path) {
+            return Ok(Some(intention.disk_path.clone()));
+        }
+        for other in all.iter().filter(|other| other.note != row.note) {
+            let Some(from) = other.from.as_ref().filter(|from| is_at(from)) else { continue };
+            let own = self.store.file_of(&other.note).map_err(EngineError::Repo)?;
+            if own.is_none_or(|own| own.content != row.content) {
+                return Ok(Some(from.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// Leftovers nobody wrote an intention down for, or whose note is unknown, are kept and told.
@@ -120,7 +244,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         let watched = self.store.displaced().map_err(EngineError::Repo)?;
         let watched: BTreeSet<&str> = watched.iter().map(|bytes| bytes.undo.as_str()).collect();
         for leftover in leftovers {
-            let intended = placing.iter().any(|intention| intention.undo == leftover.name);
+            let step = write::name_of_step(&leftover.name);
+            let intended = placing.iter().any(|intention| intention.undo == step);
             if watched.contains(leftover.at.as_str()) || intended {
                 continue;
             }

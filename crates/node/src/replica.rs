@@ -25,6 +25,7 @@ use crate::link::Link;
 use crate::mounts;
 use crate::report::{Notice, Progress, Report};
 use crate::round_log::Changed;
+use crate::settle::Settled;
 use crate::world::World;
 
 /// Rounds after which two sides that still differ are a bug.
@@ -115,6 +116,10 @@ pub(crate) struct Round<'w> {
     pub(crate) undoes_losses: bool,
     /// That happened in this exchange.
     pub(crate) undid_losses: bool,
+    /// What the last look at the folder found.
+    pub(crate) scan: Option<Scan>,
+    /// What is told of files that are not in place now.
+    pub(crate) unplaced: Vec<Notice>,
 }
 
 impl<'w> Round<'w> {
@@ -125,7 +130,31 @@ impl<'w> Round<'w> {
     ) -> Self {
         let (report, changed) = (Report::default(), Vec::new());
         let (undoes_losses, undid_losses) = (false, false);
-        Self { world, options, progress, report, changed, undoes_losses, undid_losses }
+        let (scan, unplaced) = (None, Vec::new());
+        Self {
+            world,
+            options,
+            progress,
+            report,
+            changed,
+            undoes_losses,
+            undid_losses,
+            scan,
+            unplaced,
+        }
+    }
+
+    /// Tells that a file could not be written; taken back when it is tried again.
+    pub(crate) fn tell_unplaced(&mut self, path: &VaultPath, reason: String) {
+        let notice = Notice::NotPlaced { path: path.to_string(), reason };
+        self.unplaced.push(notice.clone());
+        self.report.notice(notice);
+    }
+
+    /// Takes back what was told: everything is tried again.
+    pub(crate) fn forget_unplaced(&mut self) {
+        let unplaced = std::mem::take(&mut self.unplaced);
+        self.report.notices.retain(|notice| !unplaced.contains(notice));
     }
 }
 
@@ -178,9 +207,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             self.take_in(&mut round)?;
             let in_step = self.exchange(link, &mut round, self.settings.read_only)?;
             let settled = self.settle(Some(link), &mut round)?;
-            // A file that this disk refuses is told of and comes with a later round.
-            let refused = attempt == ROUNDS_MAX && round.report.has_unplaced();
-            let done = in_step && (settled || refused) && self.nothing_to_send(&mut round)?;
+            let is_told = settled != Settled::LookAgain;
+            let done = in_step && is_told && self.nothing_to_send(&mut round)?;
             // Whoever goes on writing is in step but for what they have written since.
             let overtaken = in_step && attempt == ROUNDS_MAX;
             if done || overtaken {
@@ -212,6 +240,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         self.settle(None, &mut round)?;
         self.recovered = true;
         round.report.root = self.store.root().map_err(EngineError::Repo)?;
+        round.report.unplaced = self.unplaced()?;
         Ok(round.report)
     }
 
@@ -268,7 +297,13 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             if let Some(row) = self.store.file_of(note).map_err(EngineError::Repo)? {
                 let path = row.disk_path.to_string();
                 let reason = "it changed while it was written; the next sync goes on".to_owned();
-                round.report.notice(Notice::NotPlaced { path, reason });
+                let is_told = |notice: &Notice| match notice {
+                    Notice::NotPlaced { path: told, .. } => *told == path,
+                    _ => false,
+                };
+                if !round.unplaced.iter().any(is_told) {
+                    round.report.notice(Notice::NotPlaced { path, reason });
+                }
             }
         }
         Ok(())
@@ -286,8 +321,14 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         self.recovered = true;
         let mut report = round.report;
         report.root = self.store.root().map_err(EngineError::Repo)?;
+        report.unplaced = self.unplaced()?;
         report.traffic = link.traffic();
         Ok(report)
+    }
+
+    /// How many notes are not in the folder as they should be.
+    fn unplaced(&self) -> Fallible<u64, S> {
+        Ok(self.store.unsettled().map_err(EngineError::Repo)?.len() as u64)
     }
 
     pub(crate) fn meta(&self) -> Fallible<ReplicaMeta, S> {

@@ -55,7 +55,7 @@ pub enum Notice {
         /// Milliseconds added.
         by_ms: i64,
     },
-    /// A file could not be written or fetched; the note is stored and comes with a later round.
+    /// A file could not be written or fetched; the note is stored.
     NotPlaced {
         /// Where.
         path: String,
@@ -93,6 +93,8 @@ pub struct Report {
     pub conflicts: Vec<Conflict>,
     /// What a person should hear of.
     pub notices: Vec<Notice>,
+    /// Notes that are stored and not in the folder as they should be; 0 unless a notice says why.
+    pub unplaced: u64,
     /// What went over the link.
     pub traffic: Traffic,
 }
@@ -103,11 +105,6 @@ impl Report {
         if !self.notices.contains(&notice) {
             self.notices.push(notice);
         }
-    }
-
-    /// Whether a file could not be written as its note wants it.
-    pub(crate) fn has_unplaced(&self) -> bool {
-        self.notices.iter().any(|notice| matches!(notice, Notice::NotPlaced { .. }))
     }
 
     /// Whether a person should look: conflicts, or files that are not in step.

@@ -5,7 +5,9 @@
 //! displaced is looked at, and an edit found there becomes a version of its own and is merged.
 //! A step that finds something it did not expect is left to the next look at the folder.
 
-use std::cell::RefCell;
+mod claims;
+mod moves;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -13,21 +15,21 @@ use std::sync::Arc;
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{NoteId, VersionId};
 use crucible_core::limits::NOTE_BYTES_MAX;
-use crucible_core::merkle::{Place as TreePlace, iter_live, lookup};
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::{Live, Version};
 use crucible_sync::mint::{Change, Found, Minter};
 use crucible_sync::pack::is_inline;
 use crucible_sync::replica::{Displaced, FileRow, FileStat, Placing, ReplicaBatch, ReplicaStore};
-use crucible_sync::staged::{EngineError, Merging, Staged, StillTree, Tree};
+use crucible_sync::staged::{EngineError, Merging, Staged};
 use crucible_vault::content::{Naming, identify, identify_file};
-use crucible_vault::fs::{FileSystem, TMP_DIR, join, parent};
-use crucible_vault::name::{Claim, ClaimTable, Claims, DiskKey, Place, Why, affected, place_at};
+use crucible_vault::fs::{FileKind, FileSystem, TMP_DIR, join, parent};
+use crucible_vault::name::{Place, Why, affected, place_at};
 use crucible_vault::trash::TrashPlace;
 use crucible_vault::write::{
-    self, Expected, Kept, Known, Placed, Removed, Renamed, Source, Touched, UniqueName, WriteError,
+    self, Expected, Kept, Known, Placed, Removed, Source, Touched, UniqueName, WriteError,
 };
 
+use self::claims::TreeClaims;
 use crate::error::SyncError;
 use crate::link::{Link, LinkError};
 use crate::replica::{Fallible, Replica, Round, to_file_stat, to_stat, unique_name};
@@ -68,26 +70,59 @@ struct Outcome {
     batch: ReplicaBatch,
     /// Displaced or edited bytes to be versioned: from which version, lying where.
     edits: Vec<(VersionId, VaultPath, Kept)>,
-    /// Steps that met something unexpected.
+    /// Steps that were not done.
     postponed: BTreeSet<NoteId>,
+    /// Whether some of them met what another look at the folder will explain.
+    wants_a_look: bool,
     /// What people see otherwise now.
     changed: Vec<Changed>,
 }
 
+impl Outcome {
+    /// Leaves a note to another look at the folder.
+    fn postpone(&mut self, note: NoteId) {
+        self.postponed.insert(note);
+        self.wants_a_look = true;
+    }
+
+    /// The same about one whose name is taken, which is told if it stays so.
+    fn postpone_occupied(&mut self, note: NoteId, path: &VaultPath, round: &mut Round<'_>) {
+        self.postpone(note);
+        round.tell_unplaced(path, "something else took its name".to_owned());
+    }
+}
+
+/// What came of bringing files into place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// All are as their notes want them.
+    All,
+    /// The others stay as they are until somebody does something about it, and it is told what.
+    Refused,
+    /// Something has to be looked at again.
+    LookAgain,
+}
+
 impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
-    /// Places every unsettled note. `false` when something has to be looked at again first.
+    /// Places every unsettled note.
     pub(crate) fn settle(
         &mut self,
         mut link: Option<&mut dyn Link>,
         round: &mut Round<'_>,
-    ) -> Fallible<bool, S> {
+    ) -> Fallible<Settled, S> {
+        round.forget_unplaced();
         let mut postponed = BTreeSet::new();
+        let mut wants_a_look = false;
         for _ in 0..PASSES_MAX {
             let unsettled = self.store.unsettled().map_err(EngineError::Repo)?;
             let todo: Vec<NoteId> =
                 unsettled.into_iter().filter(|note| !postponed.contains(note)).collect();
             if todo.is_empty() {
-                return Ok(postponed.is_empty());
+                return Ok(match (wants_a_look, postponed.is_empty()) {
+                    (true, _) => Settled::LookAgain,
+                    (false, true) => Settled::All,
+                    (false, false) => Settled::Refused,
+                });
             }
             let of = todo.len() as u64;
             let mut done = 0;
@@ -96,13 +131,14 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 let (steps, taken) = self.store.reading(plan)?;
                 let outcome = self.apply(steps, &mut link, round)?;
                 postponed.extend(&outcome.postponed);
+                wants_a_look |= outcome.wants_a_look;
                 let taken = &todo[done..done + taken];
                 self.conclude(outcome, taken, &postponed, round)?;
                 done += taken.len();
                 (round.progress)(Progress::Placing { done: done as u64, of });
             }
         }
-        Ok(false)
+        Ok(Settled::LookAgain)
     }
 
     /// The steps for some of these notes and for all that share names with them, and for how many
@@ -113,7 +149,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         round: &mut Round<'_>,
     ) -> Fallible<(Vec<Step>, usize), S> {
         let facts = self.fs.facts();
-        let claims = TreeClaims::new(self)?;
+        let scan = round.scan.take();
+        let claims = TreeClaims::new(self, scan.as_ref())?;
         let mut keys = BTreeSet::new();
         let mut members = BTreeSet::new();
         let (mut bytes, mut taken) = (0, 0);
@@ -144,6 +181,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             }
         }
         claims.check()?;
+        drop(claims);
+        round.scan = scan;
         let mut steps = Vec::new();
         for note in members {
             let row = self.store.file_of(&note).map_err(EngineError::Repo)?;
@@ -199,6 +238,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         }
         self.rename_all(&mut steps, &mut touched, &mut emptied, &mut outcome, round)?;
         self.write_all(steps, link, &mut touched, &mut outcome, round)?;
+        // A power cut must not bring a file back into a folder that is gone.
+        write::settle(&self.fs, &mut touched)?;
         for path in emptied {
             write::prune(&self.fs, parent(path.as_str()), |_| true, &mut touched)?;
         }
@@ -267,9 +308,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         let known = known(row);
         let removed = write::remove(&self.fs, path, &known, trash, &step.name, touched);
         match refused(removed, path, step.note, outcome, round)? {
-            None | Some(Removed::Changed) => {
-                outcome.postponed.insert(step.note);
-            }
+            None => {}
+            Some(Removed::Changed) => outcome.postpone(step.note),
             Some(Removed::Done { at, kept }) => {
                 outcome.batch.files_gone.push(path.clone());
                 let (note, before) = (step.note, Some(row.version));
@@ -282,130 +322,6 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             Some(Removed::Displaced(displaced)) => {
                 outcome.batch.files_gone.push(path.clone());
                 self.look_at(displaced, Some(row), path, outcome, round)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives files their new names. Where names go round in a circle two files change places, so
-    /// that none is ever absent.
-    fn rename_all(
-        &self,
-        steps: &mut Vec<Step>,
-        touched: &mut Touched,
-        emptied: &mut BTreeSet<VaultPath>,
-        outcome: &mut Outcome,
-        round: &mut Round<'_>,
-    ) -> Fallible<(), S> {
-        let mut waiting: Vec<usize> = (0..steps.len())
-            .filter(|&index| {
-                let step = &steps[index];
-                let from = step.row.as_ref().map(|row| &row.disk_path);
-                from.is_some() && from != step.wanted.as_ref().map(|wanted| &wanted.path)
-            })
-            .collect();
-        while !waiting.is_empty() {
-            let before = waiting.len();
-            let mut still = Vec::new();
-            for index in waiting {
-                let is_occupied_by = |path: &VaultPath| {
-                    steps.iter().position(|other| {
-                        other.row.as_ref().is_some_and(|row| row.disk_path == *path)
-                    })
-                };
-                let target = steps[index].wanted.as_ref().map(|wanted| wanted.path.clone());
-                let target = target.expect("only steps with a place are renamed");
-                match is_occupied_by(&target) {
-                    Some(other) if other != index => still.push(index),
-                    _ => self.rename(&mut steps[index], touched, emptied, outcome, round)?,
-                }
-            }
-            if still.len() == before {
-                self.swap_first(steps, &mut still, touched, outcome, round)?;
-            }
-            waiting = still;
-        }
-        steps.retain(|step| !outcome.postponed.contains(&step.note));
-        Ok(())
-    }
-
-    fn rename(
-        &self,
-        step: &mut Step,
-        touched: &mut Touched,
-        emptied: &mut BTreeSet<VaultPath>,
-        outcome: &mut Outcome,
-        round: &mut Round<'_>,
-    ) -> Fallible<(), S> {
-        let (Some(row), Some(wanted)) = (&mut step.row, &step.wanted) else { return Ok(()) };
-        let known = known(row);
-        let (from, to) = (row.disk_path.clone(), &wanted.path);
-        let renamed = write::rename(&self.fs, &from, to, &known, &step.name, touched);
-        match refused(renamed, to, step.note, outcome, round)? {
-            None | Some(Renamed::Changed | Renamed::Gone | Renamed::Occupied) => {
-                outcome.postponed.insert(step.note);
-            }
-            Some(Renamed::Done { stat, edited, kept }) => {
-                emptied.insert(from.clone());
-                let (note, before) = (step.note, Some(row.version));
-                let after = Some(wanted.version);
-                outcome.changed.push(Changed { note, before, after });
-                let old = row.clone();
-                row.disk_path = to.clone();
-                row.stat = match (stat, edited) {
-                    (Some(stat), None) => to_file_stat(&stat),
-                    _ => FileStat::default(),
-                };
-                outcome.batch.files_gone.push(from);
-                outcome.batch.files.push(moved_row(row, wanted));
-                self.watch(kept, &old, outcome)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Everybody waits for a name that another has: let the first have it by an exchange.
-    fn swap_first(
-        &self,
-        steps: &mut [Step],
-        waiting: &mut Vec<usize>,
-        touched: &mut Touched,
-        outcome: &mut Outcome,
-        round: &mut Round<'_>,
-    ) -> Fallible<(), S> {
-        let index = waiting.remove(0);
-        let from = steps[index].row.as_ref().map(|row| row.disk_path.clone());
-        let to = steps[index].wanted.as_ref().map(|wanted| wanted.path.clone());
-        let (from, to) = (from.expect("has a file"), to.expect("has a place"));
-        let holds = |step: &Step| step.row.as_ref().is_some_and(|row| row.disk_path == to);
-        let other = steps.iter().position(holds).expect("somebody has the name");
-        let stays = steps[other].wanted.as_ref().is_some_and(|wanted| wanted.path == to);
-        if stays {
-            // Two notes cannot want one name; the plan and the folder do not fit together.
-            outcome.postponed.insert(steps[index].note);
-            return Ok(());
-        }
-        match write::swap(&self.fs, &from, &to, touched) {
-            Ok(()) => {}
-            Err(error) => {
-                not_placed(&error, &to, round);
-                outcome.postponed.extend([steps[index].note, steps[other].note]);
-                waiting.retain(|&index| index != other);
-                return Ok(());
-            }
-        }
-        for (index, path) in [(index, &to), (other, &from)] {
-            let step = &mut steps[index];
-            if let (Some(row), Some(wanted)) = (&mut step.row, &step.wanted) {
-                let (before, after) = (Some(row.version), Some(wanted.version));
-                outcome.changed.push(Changed { note: step.note, before, after });
-                row.disk_path = path.clone();
-                // What the exchange brought here is looked at by the next scan.
-                row.stat = FileStat::default();
-                outcome.batch.files.push(moved_row(row, wanted));
-                if *path == wanted.path {
-                    waiting.retain(|&waiting| waiting != index);
-                }
             }
         }
         Ok(())
@@ -445,8 +361,15 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             }
             return Err(SyncError::Folder(error));
         }
+        let paths = ready.iter().filter_map(|step| step.wanted.as_ref());
+        let made = write::make_folders(&self.fs, paths.map(|wanted| &wanted.path))?;
         for (step, file) in ready.into_iter().zip(staged) {
             self.place(&step, file, touched, outcome, round)?;
+            if let Some(wanted) = step.wanted.filter(|_| outcome.postponed.contains(&step.note)) {
+                // Made for nothing.
+                let dir = parent(wanted.path.as_str());
+                write::prune(&self.fs, dir, |dir| made.contains(dir), touched)?;
+            }
         }
         Ok(())
     }
@@ -477,7 +400,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         match staged {
             Ok(staged) => Ok(Some(staged)),
             Err(error) => {
-                give_up_on(&error, &wanted.path, round)?;
+                not_placed(&error, &wanted.path, round);
                 Ok(None)
             }
         }
@@ -496,8 +419,10 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             step.row.as_ref().map_or(Expected::Nothing, |row| Expected::File(known(row)));
         let placed = write::place(&self.fs, &wanted.path, &expected, file, touched);
         match refused(placed, &wanted.path, step.note, outcome, round)? {
-            None | Some(Placed::Changed | Placed::Gone | Placed::Occupied) => {
-                outcome.postponed.insert(step.note);
+            None => {}
+            Some(Placed::Changed | Placed::Gone) => outcome.postpone(step.note),
+            Some(Placed::Occupied) => {
+                outcome.postpone_occupied(step.note, &wanted.path, round);
             }
             Some(Placed::Done { stat, displaced }) => {
                 outcome.batch.files.push(FileRow {
@@ -565,7 +490,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         postponed: &BTreeSet<NoteId>,
         round: &mut Round<'_>,
     ) -> Fallible<(), S> {
-        let Outcome { mut batch, edits, changed, postponed: again } = outcome;
+        let Outcome { mut batch, edits, changed, postponed: again, .. } = outcome;
         round.changed.extend(changed);
         // Some were looked at only because they share names with others.
         batch.unsettled.extend(again);
@@ -677,7 +602,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     ) -> Fallible<Option<String>, S> {
         let Some(link) = link.as_mut() else {
             let reason = "its bytes are not here yet; they come with the next sync".to_owned();
-            round.report.notice(Notice::NotPlaced { path: live.path.to_string(), reason });
+            round.tell_unplaced(&live.path, reason);
             return Ok(None);
         };
         (round.progress)(Progress::Blob { bytes: live.bytes });
@@ -696,9 +621,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 match link.get_blob(&live.content, have, &mut sink) {
                     // About this file alone: the others need not wait for it.
                     Err(LinkError::Refused { code, message, hint, .. }) if is_lost(&code) => {
-                        let reason = format!("{message}; {hint}");
-                        let path = live.path.to_string();
-                        round.report.notice(Notice::NotPlaced { path, reason });
+                        round.tell_unplaced(&live.path, format!("{message}; {hint}"));
                         return Ok(None);
                     }
                     got => got?,
@@ -711,7 +634,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             self.fs.remove_file(&at).map_err(SyncError::Folder)?;
         }
         let reason = "the other side sends other bytes than it announced".to_owned();
-        round.report.notice(Notice::NotPlaced { path: live.path.to_string(), reason });
+        round.tell_unplaced(&live.path, reason);
         Ok(None)
     }
 
@@ -762,7 +685,7 @@ fn moved_row(row: &FileRow, wanted: &Wanted) -> FileRow {
     FileRow { version, ..row.clone() }
 }
 
-/// Errors about one file are said and left to a later round; those about the disk end this one.
+/// Errors about one file are said and do not keep the others.
 fn refused<T, E: std::error::Error + Send + Sync + 'static>(
     result: Result<T, WriteError>,
     path: &VaultPath,
@@ -773,121 +696,40 @@ fn refused<T, E: std::error::Error + Send + Sync + 'static>(
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) => {
-            give_up_on(&error, path, round)?;
             outcome.postponed.insert(note);
+            outcome.wants_a_look |= is_passing(&error);
+            not_placed(&error, path, round);
             Ok(None)
         }
     }
 }
 
-fn give_up_on<E: std::error::Error + Send + Sync + 'static>(
-    error: &WriteError,
-    path: &VaultPath,
-    round: &mut Round<'_>,
-) -> Result<(), SyncError<E>> {
-    not_placed(error, path, round);
-    Ok(())
+/// Whether another look at the folder tells more of what is in the way.
+fn is_passing(error: &WriteError) -> bool {
+    match error {
+        WriteError::NotAFile { found, .. } => *found == FileKind::Dir,
+        WriteError::Blocked { found, .. } => *found == FileKind::File,
+        WriteError::ReadOnly { .. }
+        | WriteError::NoSpace { .. }
+        | WriteError::NotAllowed { .. }
+        | WriteError::Io { .. } => false,
+    }
 }
 
 fn not_placed(error: &WriteError, path: &VaultPath, round: &mut Round<'_>) {
-    let reason = error.to_string();
-    round.report.notice(Notice::NotPlaced { path: path.to_string(), reason });
-}
-
-/// The claims of a vault, read from its tree; all of them at once only on disks where names that
-/// differ can be one.
-struct TreeClaims<'r, F: FileSystem, S: ReplicaStore> {
-    replica: &'r Replica<F, S>,
-    tree: StillTree<'r, S>,
-    all: Option<ClaimTable>,
-    failed: RefCell<Option<EngineError<S::Error>>>,
-}
-
-impl<'r, F: FileSystem, S: ReplicaStore> TreeClaims<'r, F, S> {
-    fn new(replica: &'r Replica<F, S>) -> Fallible<Self, S> {
-        let facts = replica.fs.facts();
-        let plain = !facts.folds_case
-            && !facts.normalises
-            && !facts.windows_names
-            && facts.name_bytes_max >= 255;
-        let mut all = None;
-        if !plain {
-            let mut table = ClaimTable::default();
-            let store = &replica.store;
-            if let Some(root) = store.root().map_err(EngineError::Repo)? {
-                let tree = Tree(store);
-                for leaf in iter_live(&tree, &root, None).map_err(EngineError::from)? {
-                    let (note, leaf) = leaf.map_err(EngineError::from)?;
-                    if let TreePlace::Live(path) = leaf.place {
-                        let rank = rank(store, &note)?;
-                        table.insert(Claim { note, rank, path }, &facts);
-                    }
-                }
-            }
-            all = Some(table);
+    let next = match error {
+        WriteError::NotAFile { path, .. } => format!("move {path} away"),
+        WriteError::Blocked { blocker, .. } => format!("move {blocker} away"),
+        WriteError::ReadOnly { .. } => "make it writable".to_owned(),
+        WriteError::NoSpace { .. } => "make room".to_owned(),
+        WriteError::NotAllowed { .. } => "allow it".to_owned(),
+        WriteError::Io { .. } => {
+            let reason = match std::error::Error::source(error) {
+                Some(source) => format!("{error}: {source}; the next round tries again"),
+                None => format!("{error}; the next round tries again"),
+            };
+            return round.tell_unplaced(path, reason);
         }
-        let tree = StillTree::new(&replica.store);
-        Ok(Self { replica, tree, all, failed: RefCell::new(None) })
-    }
-
-    /// Reading could not be told as it happened; it is told now.
-    fn check(&self) -> Fallible<(), S> {
-        match self.failed.borrow_mut().take() {
-            Some(error) => Err(error.into()),
-            None => Ok(()),
-        }
-    }
-
-    fn look_up(&self, key: &DiskKey) -> Result<(Vec<Claim>, bool), EngineError<S::Error>> {
-        let store = &self.replica.store;
-        let nothing = (Vec::new(), false);
-        let Some(root) = store.root().map_err(EngineError::Repo)? else { return Ok(nothing) };
-        let Ok(path) = VaultPath::new(key.as_str()) else { return Ok(nothing) };
-        let found = lookup(&self.tree, &root, &path)?;
-        let mut claims = Vec::new();
-        for (note, _) in found.notes {
-            claims.push(Claim { note, rank: rank(store, &note)?, path: path.clone() });
-        }
-        Ok((claims, found.folder.is_some()))
-    }
-
-    fn ask(&self, key: &DiskKey) -> (Vec<Claim>, bool) {
-        match self.look_up(key) {
-            Ok(found) => found,
-            Err(error) => {
-                *self.failed.borrow_mut() = Some(error);
-                (Vec::new(), false)
-            }
-        }
-    }
-}
-
-impl<F: FileSystem, S: ReplicaStore> Claims for TreeClaims<'_, F, S> {
-    fn at(&self, key: &DiskKey) -> Vec<Claim> {
-        match &self.all {
-            Some(all) => all.at(key),
-            None => self.ask(key).0,
-        }
-    }
-
-    fn is_folder(&self, key: &DiskKey) -> bool {
-        match &self.all {
-            Some(all) => all.is_folder(key),
-            None => self.ask(key).1,
-        }
-    }
-}
-
-/// A note's right to its name: its newest head.
-fn rank<S: ReplicaStore>(
-    store: &S,
-    note: &NoteId,
-) -> Result<crucible_vault::name::Rank, EngineError<S::Error>> {
-    let mut newest = None;
-    for id in store.heads(note).map_err(EngineError::Repo)? {
-        let version = store.version(&id).map_err(EngineError::Repo)?;
-        let version = version.ok_or(EngineError::Dangling(id))?;
-        newest = newest.max(Some((version.stamp, id)));
-    }
-    newest.ok_or(EngineError::Tree(format!("it holds note {note}, which has no head")))
+    };
+    round.tell_unplaced(path, format!("{error}; {next}, and the next round writes it"));
 }

@@ -21,8 +21,8 @@ use crucible_sync::replica::{FileRow, FileStat, ReplicaBatch, ReplicaMeta, Repli
 use crucible_sync::repo::{Body, Pack};
 use crucible_sync::staged::{EngineError, Staged, StillTree};
 use crucible_vault::content::{Naming, identify};
-use crucible_vault::fs::FileSystem;
-use crucible_vault::name::{conflict_of, model_path};
+use crucible_vault::fs::{Facts, FileSystem};
+use crucible_vault::name::{Why, conflict_of, model_path};
 use crucible_vault::scan::{self, Absence, Scan};
 
 use crate::error::{Direction, SyncError};
@@ -49,6 +49,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     /// Looks through the folder and writes down what changed.
     pub(crate) fn take_in(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
         (round.progress)(Progress::Scanning);
+        round.scan = None;
         let rows = self.rows()?;
         let scan = self.look_through(&rows, round.options)?;
         mounts::remember(&self.fs, &rows, &scan).map_err(SyncError::Folder)?;
@@ -56,6 +57,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         let mut differences = self.compare(&rows, &scan);
         self.ask_guard(&mut differences, round)?;
         self.record(differences, &scan, round)?;
+        round.scan = Some(scan);
         self.unsettle_aside(&rows)
     }
 
@@ -63,13 +65,31 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     /// in a way that concerns no other note, so they are placed anew.
     fn unsettle_aside(&mut self, rows: &BTreeMap<VaultPath, FileRow>) -> Fallible<(), S> {
         let facts = self.fs.facts();
-        let is_aside = |path: &VaultPath| {
-            path.as_str().split('/').any(|name| conflict_of(name).is_some())
-                || model_path(path, &facts) != *path
-        };
-        let aside = rows.values().filter(|row| is_aside(&row.disk_path));
+        let aside = rows.values().filter(|row| is_aside(&row.disk_path, &facts));
         let unsettled = aside.map(|row| row.note).collect();
         self.commit(ReplicaBatch { unsettled, ..ReplicaBatch::default() })
+    }
+
+    /// Tells which files stand under another name than their own.
+    pub(crate) fn tell_aside(
+        &self,
+        rows: &BTreeMap<VaultPath, FileRow>,
+        round: &mut Round<'_>,
+    ) -> Fallible<(), S> {
+        let facts = self.fs.facts();
+        for row in rows.values().filter(|row| is_aside(&row.disk_path, &facts)) {
+            let version = self.known_version(&row.version)?;
+            let Some(path) = version.path().filter(|path| **path != row.disk_path) else {
+                continue;
+            };
+            let is_escaped = model_path(&row.disk_path, &facts) == *path;
+            round.report.notice(Notice::Renamed {
+                path: path.to_string(),
+                disk_path: row.disk_path.to_string(),
+                why: if is_escaped { Why::Escaped } else { Why::Conflict },
+            });
+        }
+        Ok(())
     }
 
     pub(crate) fn compare<'s>(
@@ -315,6 +335,12 @@ pub(crate) fn tell(scan: &Scan, round: &mut Round<'_>) {
     for error in &scan.rule_errors {
         round.report.notice(Notice::BadRule { file: error.file.clone(), line: error.line });
     }
+}
+
+/// Whether a file may stand under another name than its own.
+fn is_aside(path: &VaultPath, facts: &Facts) -> bool {
+    path.as_str().split('/').any(|name| conflict_of(name).is_some())
+        || model_path(path, facts) != *path
 }
 
 /// One transaction of [`Replica::take_in`].

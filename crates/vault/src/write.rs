@@ -10,7 +10,8 @@
 //!   of anybody's at any time.
 //! - After an error, too: what may have been displaced is found by [`leftovers`].
 //!
-//! One file: [`replace`], [`remove`], [`rename`]. Many: [`stage`] each, [`sync_staged`] once,
+//! One file: [`replace`], [`remove`], [`rename`]; [`lift`] and [`lower`] where names lead through
+//! one another. Many: [`stage`] each, [`make_folders`] and [`sync_staged`] once,
 //! [`place`] each, [`settle`] once. Displaced bytes stay until [`retire`], which looks again: an
 //! editor may still hold the old file open. Journal the unique name with its path beforehand:
 //! after a crash it says where a leftover belongs.
@@ -27,12 +28,16 @@ use crate::trash::TrashPlace;
 
 mod cleanup;
 mod folders;
+mod nested;
 mod stage;
 
 pub(crate) use cleanup::remove_tree;
 pub use cleanup::{Leftover, Retired, clean_tmp, discard_tmp, leftovers, prune, retire};
+pub use folders::make_folders;
 pub(crate) use folders::make_state_dir;
-use folders::{NewFolders, into_folder, move_to};
+use folders::{into_folder, move_to};
+pub use nested::{Lift, Lifted, is_in_the_way, lift, lower, name_of_step, put_back};
+use nested::{is_taken, vacate};
 pub(crate) use stage::copy;
 use stage::stage_beside;
 pub use stage::{Source, Staged, stage, sync_staged};
@@ -232,6 +237,8 @@ pub enum Renamed {
     Gone,
     /// The new name is taken; nothing was done.
     Occupied,
+    /// The new name is taken, and the old one by now as well.
+    Displaced(Displaced),
 }
 
 /// Folders whose names changed and are not durable yet.
@@ -398,16 +405,18 @@ pub fn rename<F: FileSystem>(
     }
     let (old, new) = (from.as_str(), to.as_str());
     let fail = |error| WriteError::new(new, error);
-    let moved =
-        into_folder(fs, new, NewFolders::DurableFirst, touched, || fs.rename_new(old, new))?;
+    let step = || fs.rename_new(old, new);
+    let mut moved = into_folder(fs, new, step)?;
+    if is_taken(&moved) {
+        if is_one_entry(fs, old, new).map_err(fail)? {
+            moved = fs.respell(old, new);
+        } else if vacate(fs, new, touched)? {
+            moved = step();
+        }
+    }
     match moved {
         Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            if !is_one_entry(fs, old, new).map_err(fail)? {
-                return Ok(Renamed::Occupied);
-            }
-            fs.respell(old, new).map_err(fail)?;
-        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Renamed::Occupied),
         Err(error) if error.kind() == ErrorKind::CrossesDevices => {
             return carry(fs, from, to, known.hash, name, touched);
         }
@@ -416,16 +425,26 @@ pub fn rename<F: FileSystem>(
     }
     touched.insert(parent(old));
     touched.insert(parent(new));
-    let identity = match identify_file(fs, new, Naming::of(from)) {
+    arrived(fs, to, Naming::of(from), known.hash)
+}
+
+/// What a renaming brought to its new name.
+fn arrived<F: FileSystem>(
+    fs: &F,
+    to: &VaultPath,
+    naming: Naming,
+    hash: ContentHash,
+) -> Result<Renamed, WriteError> {
+    let identity = match identify_file(fs, to.as_str(), naming) {
         Ok(identity) => identity,
         // Moved or removed again by somebody, which the next scan sees.
         Err(error) if is_absent(&error) => {
             return Ok(Renamed::Done { stat: None, edited: None, kept: None });
         }
-        Err(error) => return Err(fail(error)),
+        Err(error) => return Err(WriteError::new(to.as_str(), error)),
     };
-    let edited = (identity.hash != known.hash).then_some(identity);
-    Ok(Renamed::Done { stat: fs.stat(new).ok(), edited, kept: None })
+    let edited = (identity.hash != hash).then_some(identity);
+    Ok(Renamed::Done { stat: fs.stat(to.as_str()).ok(), edited, kept: None })
 }
 
 /// Lets two visible files change places without either being absent, for renames in a circle.
@@ -484,10 +503,16 @@ fn place_new<F: FileSystem>(
     mut staged: Staged,
     touched: &mut Touched,
 ) -> Result<Placed, WriteError> {
-    let into = |staged: &Staged, touched: &mut Touched| {
-        into_folder(fs, path, NewFolders::Later, touched, || fs.rename_new(&staged.at, path))
-    };
-    let moved = match into(&staged, touched) {
+    let into = |staged: &Staged| into_folder(fs, path, || fs.rename_new(&staged.at, path));
+    let mut entered = into(&staged);
+    if entered.as_ref().is_ok_and(is_taken) {
+        entered = match vacate(fs, path, touched) {
+            Ok(true) => into(&staged),
+            Ok(false) => entered,
+            Err(error) => Err(error),
+        };
+    }
+    let moved = match entered {
         Ok(moved) if is_crossing(&moved) => fs
             .stat(&staged.at)
             .and_then(|own| stage_beside(fs, path, &mut staged, own.mode))

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crucible_core::hash::ContentHash;
 use crucible_core::vault_path::VaultPath;
@@ -14,8 +16,9 @@ use crucible_vault::content::{Naming, identify};
 use crucible_vault::fs::{FileSystem, TRASH_DIR, UNDO_DIR, UNDO_PREFIX};
 use crucible_vault::trash::TrashPlace;
 use crucible_vault::write::{
-    Displaced, Expected, Known, Placed, Removed, Renamed, Source, Touched, UniqueName, WriteError,
-    clean_tmp, leftovers, place, remove, rename, replace, settle, stage, sync_staged,
+    Displaced, Expected, Known, Lift, Lifted, Placed, Removed, Renamed, Source, Touched,
+    UniqueName, WriteError, clean_tmp, leftovers, lift, lower, place, put_back, remove, rename,
+    replace, settle, stage, sync_staged,
 };
 
 const OLD: &[u8] = b"old words\n";
@@ -57,9 +60,14 @@ enum Step {
     RenameAcross,
     MoveBlob,
     Many,
+    /// Below its own name.
+    Nest,
+    NestBeside,
+    /// From there to a name that an empty folder has.
+    Unnest,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 13] = [
     Step::Replace,
     Step::Create,
     Step::Remove,
@@ -70,6 +78,9 @@ const STEPS: [Step; 10] = [
     Step::RenameAcross,
     Step::MoveBlob,
     Step::Many,
+    Step::Nest,
+    Step::NestBeside,
+    Step::Unnest,
 ];
 
 const BLOB: &str = ".crucible/blobs/x";
@@ -78,9 +89,14 @@ fn disk_for(step: Step) -> FakeFs {
     let fs = FakeFs::new(Variant::Linux);
     let mut disk = fs.disk();
     match step {
-        Step::ReplaceBeside | Step::CreateBeside | Step::RemoveBeside | Step::RenameAcross => {
+        Step::ReplaceBeside
+        | Step::CreateBeside
+        | Step::RemoveBeside
+        | Step::RenameAcross
+        | Step::NestBeside => {
             disk.user_mount("dir", 7).unwrap();
         }
+        Step::Unnest => disk.user_make_dir("far/off/b.md/empty").unwrap(),
         _ => {}
     }
     if !matches!(step, Step::Create | Step::CreateBeside) {
@@ -117,6 +133,8 @@ fn run(fs: &FakeFs, step: Step) -> Result<(), WriteError> {
             rename(fs, &a, &path("b.md"), &known(OLD), &name("u1"), &mut touched)?;
             settle(fs, &mut touched)
         }
+        Step::Nest | Step::NestBeside => nest(fs, &path("dir/a.md/in.md")),
+        Step::Unnest => nest(fs, &path("far/off/b.md")),
         Step::Many => {
             let mut staged = Vec::new();
             for n in 0..3 {
@@ -136,6 +154,21 @@ fn run(fs: &FakeFs, step: Step) -> Result<(), WriteError> {
             settle(fs, &mut touched)
         }
     }
+}
+
+fn is_nest(step: Step) -> bool {
+    matches!(step, Step::Nest | Step::NestBeside | Step::Unnest)
+}
+
+fn nest(fs: &FakeFs, to: &VaultPath) -> Result<(), WriteError> {
+    let (a, mut touched) = (path("dir/a.md"), Touched::new());
+    let lifted = match lift(fs, &a, &known(OLD), &name("u1"), &mut touched)? {
+        Lift::Done(lifted) => lifted,
+        Lift::Changed | Lift::Gone | Lift::Displaced(_) => return Ok(()),
+    };
+    let lowered = lower(fs, lifted, to, &known(OLD), &mut touched);
+    settle(fs, &mut touched)?;
+    lowered.map(drop)
 }
 
 fn calls_of(step: Step) -> u64 {
@@ -180,8 +213,11 @@ fn a_crash_at_any_call_leaves_every_file_whole_and_every_word_on_disk() {
                     let context = format!("{step:?} {fault:?} at {number}, seed {seed}");
                     let fs = disk_for(step);
                     fs.disk().fault_at(number, fault);
-                    let error = run(&fs, step).unwrap_err();
-                    assert!(is_crash(&error), "{context}: {error}");
+                    match run(&fs, step) {
+                        Err(error) => assert!(is_crash(&error), "{context}: {error}"),
+                        // What cannot be lifted nor put back is no error, but told with its place.
+                        Ok(()) => assert!(is_nest(step) && fs.disk().is_crashed(), "{context}"),
+                    }
                     fs.reboot(seed);
                     assert_whole(&fs, &context);
                     assert_recoverable(&fs, &context);
@@ -210,8 +246,19 @@ fn assert_never_absent(fs: &FakeFs, step: Step, context: &str) {
             let there = files.contains_key("dir/a.md") || files.contains_key("b.md");
             assert!(there, "{context}: absent");
         }
+        Step::Nest | Step::NestBeside | Step::Unnest => {
+            if let Some(lifted) = Lifted::left(fs, &path("dir/a.md"), "u1") {
+                let displaced = put_back(fs, lifted, &known(OLD), &mut Touched::new());
+                assert!(displaced.is_none(), "{context}: {displaced:?}");
+            }
+            assert_eq!(visible_texts(fs), [OLD], "{context}");
+        }
         Step::Create | Step::CreateBeside | Step::Remove | Step::RemoveBeside => {}
     }
+}
+
+fn visible_texts(fs: &FakeFs) -> Vec<Vec<u8>> {
+    fs.disk().visible().into_values().collect()
 }
 
 /// The next attempt, under other names, comes to an end.
@@ -240,23 +287,25 @@ fn what_returned_before_a_crash_survives_it() {
     }
 }
 
-type Edit = fn(&FakeFs, &mut Disk);
+type Edit = fn(&mut Disk) -> io::Result<()>;
 
-/// What a user may do between two calls; each leaves USER somewhere if it writes at all.
-const EDITS: [(&str, Edit); 6] = [
-    ("writes in place", |_, disk| disk.user_write("dir/a.md", USER).unwrap()),
-    ("saves by rename", |_, disk| disk.user_save_by_rename("dir/a.md", USER).unwrap()),
-    ("writes the new name", |_, disk| disk.user_write("far/off/b.md", USER).unwrap()),
-    ("saves over b", |_, disk| disk.user_save_by_rename("b.md", USER).unwrap()),
-    ("renames away", |_, disk| {
+/// What a user may do between two calls; each leaves USER somewhere if it writes at all, which
+/// none can at a name that a folder has.
+const EDITS: [(&str, Edit); 7] = [
+    ("writes in place", |disk| disk.user_write("dir/a.md", USER)),
+    ("saves by rename", |disk| disk.user_save_by_rename("dir/a.md", USER)),
+    ("writes the new name", |disk| disk.user_write("far/off/b.md", USER)),
+    ("saves over b", |disk| disk.user_save_by_rename("b.md", USER)),
+    ("writes below the name", |disk| disk.user_write("dir/a.md/new.md", USER)),
+    ("renames away", |disk| {
         // Not there at some calls, and then nothing happens.
         let _ = disk.user_rename("dir/a.md", "dir/c.md");
-        disk.user_write("dir/c.md", USER).unwrap();
+        disk.user_write("dir/c.md", USER)
     }),
-    ("removes and writes", |_, disk| {
+    ("removes and writes", |disk| {
         // As above.
         let _ = disk.user_remove("dir/a.md");
-        disk.user_write("dir/a.md", USER).unwrap();
+        disk.user_write("dir/a.md", USER)
     }),
 ];
 
@@ -267,18 +316,44 @@ fn an_edit_between_any_two_calls_is_never_lost() {
             for (what, edit) in EDITS {
                 let context = format!("{step:?}, a user {what} before call {number}");
                 let fs = disk_for(step);
-                let there = fs.clone();
+                let edited = Arc::new(AtomicBool::new(false));
+                let wrote = edited.clone();
                 fs.disk().set_hook(move |disk, call| {
                     if call.number == number {
-                        edit(&there, disk);
+                        wrote.store(edit(disk).is_ok(), Ordering::Relaxed);
                     }
                 });
                 let done = run(&fs, step);
-                let edited = fs.disk().calls() >= number;
+                let edited = edited.load(Ordering::Relaxed);
                 assert_whole(&fs, &context);
                 if edited {
                     assert!(words(&fs).contains(USER), "{context}: lost, {done:?}");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_somebody_adds_to_a_new_file_survives_a_power_cut() {
+    for step in [Step::Create, Step::CreateBeside, Step::Many] {
+        for (number, later) in (1..=calls_of(step)).flat_map(|n| [(n, 0), (n, 1), (n, 3)]) {
+            for seed in 0..40 {
+                let fs = disk_for(step);
+                let written = Arc::new(AtomicBool::new(false));
+                let wrote = written.clone();
+                fs.disk().fault_at(number + later, Fault::CrashAfter);
+                fs.disk().set_hook(move |disk, call| {
+                    let at = if step == Step::Many { "many/1.md" } else { "dir/a.md" };
+                    if call.number == number && disk.user_read(at).is_some() {
+                        disk.user_write(at, USER).unwrap();
+                        wrote.store(true, Ordering::Relaxed);
+                    }
+                });
+                let done = run(&fs, step);
+                fs.reboot(seed);
+                let is_kept = !written.load(Ordering::Relaxed) || words(&fs).contains(USER);
+                assert!(is_kept, "{step:?} at {number} and {later} later, seed {seed}: {done:?}");
             }
         }
     }
@@ -382,6 +457,9 @@ fn an_error_at_any_call_loses_nothing_and_leaves_no_litter() {
                 assert_whole(&fs, &context);
                 if !matches!(step, Step::Create | Step::CreateBeside) {
                     assert!(words(&fs).contains(OLD), "{context}: lost, {done:?}");
+                }
+                if is_nest(step) {
+                    assert_eq!(visible_texts(&fs), [OLD], "{context}: {done:?}");
                 }
                 if let Err(error) = done {
                     let cause = error.source().map(ToString::to_string).unwrap_or_default();

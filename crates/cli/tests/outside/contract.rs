@@ -63,9 +63,17 @@ fn a_round_ends_with_one_line_that_says_what_was_done() {
     alice.write("a.md", "one\n");
     alice.write("b.md", "two\n");
     let done = alice.sync();
-    for field in
-        ["pushed", "pulled", "merged", "conflicts", "requests", "bytes_up", "bytes_down", "ms"]
-    {
+    for field in [
+        "pushed",
+        "pulled",
+        "merged",
+        "conflicts",
+        "requests",
+        "bytes_up",
+        "bytes_down",
+        "ms",
+        "unplaced",
+    ] {
         assert!(done[field].is_u64(), "`{field}` is no number in {done}");
     }
     for field in ["root", "server_root"] {

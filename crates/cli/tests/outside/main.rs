@@ -29,6 +29,7 @@ mod merging;
 mod names;
 mod nesting;
 mod pairing;
+mod placing;
 mod repair;
 mod status;
 mod tls;

@@ -1,29 +1,44 @@
 //! Folders on the way to a file: made when they are missing, taken away when made for nothing.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 
-use super::{Touched, WriteError, is_absent};
+use crucible_core::vault_path::VaultPath;
+
+use super::{Touched, WriteError, is_absent, settle};
 use crate::fs::{FileKind, FileSystem, parent};
 
 /// How often a folder that others keep removing is made again.
 const PARENT_TRIES: usize = 3;
 
-/// When the names of folders made on the way become durable.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum NewFolders {
-    /// Before anything is moved into them: a crash must not take away a file that was elsewhere.
-    DurableFirst,
-    /// With all else that is touched: a file that was nowhere before cannot get lost.
-    Later,
+/// Makes the folders that are missing for files about to be placed, durably: a power cut that
+/// kept a file's new name and took its folder back would take what somebody wrote to it along.
+/// Those that cannot be made are told when the file is placed. What it made.
+///
+/// # Errors
+/// [`WriteError`]; the folders stay.
+pub fn make_folders<'p, F: FileSystem>(
+    fs: &F,
+    paths: impl IntoIterator<Item = &'p VaultPath>,
+) -> Result<BTreeSet<String>, WriteError> {
+    let (mut made, mut touched) = (Vec::new(), Touched::new());
+    let parents: BTreeSet<&str> = paths.into_iter().map(|path| parent(path.as_str())).collect();
+    for dir in parents {
+        // Placing meets it again.
+        let _ = make_missing(fs, dir, &mut made);
+    }
+    for dir in &made {
+        touched.insert(parent(dir));
+    }
+    settle(fs, &mut touched)?;
+    Ok(made.into_iter().collect())
 }
 
 /// Runs `step`, which needs the folder of `path`; makes it when it is missing, again when
-/// somebody removes it in between.
+/// somebody removes it in between. It is durable before anything is moved into it.
 pub(super) fn into_folder<F: FileSystem>(
     fs: &F,
     path: &str,
-    new_folders: NewFolders,
-    touched: &mut Touched,
     step: impl Fn() -> io::Result<()>,
 ) -> Result<io::Result<()>, WriteError> {
     let mut made = Vec::new();
@@ -39,19 +54,14 @@ pub(super) fn into_folder<F: FileSystem>(
                 return Err(error.below(path));
             }
         }
-        if new_folders == NewFolders::DurableFirst {
-            for dir in &made {
-                fs.sync_dir(parent(dir)).map_err(|error| WriteError::new(path, error))?;
-            }
+        for dir in &made {
+            fs.sync_dir(parent(dir)).map_err(|error| WriteError::new(path, error))?;
         }
         done = step();
     }
     if done.is_err() {
         unmake(fs, made);
         return Ok(done);
-    }
-    for dir in &made {
-        touched.insert(parent(dir));
     }
     Ok(done)
 }

@@ -1,102 +1,16 @@
-//! Two folders and a server, end to end but for sockets and real disks.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! What a round brings over, merges, refuses and finds again.
 
 use crucible_core::hash::ContentHash;
-use crucible_core::id::{ReplicaId, VaultId};
 use crucible_core::vault_path::VaultPath;
 use crucible_node::error::{Direction, SyncError};
 use crucible_node::link::{BlobSink, Link, LinkError, OpenBlob, Traffic};
 use crucible_node::replica::{Options, Replica, Settings, scan_here};
-use crucible_node::report::Report;
-use crucible_node::world::World;
-use crucible_sync::replica::{ReplicaMeta, ReplicaStore};
+use crucible_sync::replica::ReplicaStore;
 use crucible_sync::repo::Repo;
-use crucible_testkit::fake_fs::{FakeFs, Variant};
-use crucible_testkit::memory_store::{MemoryError, MemoryStore};
+use crucible_testkit::fake_fs::FakeFs;
 use crucible_testkit::server_link::{Server, ServerLink};
 
-const VAULT: VaultId = VaultId::from_bytes([7; 16]);
-
-struct Clock {
-    now_ms: u64,
-    seed: u128,
-}
-
-impl World for Clock {
-    fn now_ms(&self) -> u64 {
-        self.now_ms
-    }
-    fn random(&mut self) -> [u8; 16] {
-        self.seed += 1;
-        (self.seed << 64 | u128::from(self.now_ms)).to_be_bytes()
-    }
-}
-
-struct Device {
-    replica: Replica<FakeFs, MemoryStore>,
-    link: ServerLink,
-    world: Clock,
-}
-
-impl Device {
-    fn new(number: u8, link: &ServerLink) -> Self {
-        Self::on(number, link, Variant::Linux)
-    }
-
-    fn on(number: u8, link: &ServerLink, variant: Variant) -> Self {
-        let fs = FakeFs::new(variant);
-        fs.disk().user_make_dir(".crucible").unwrap();
-        let meta = ReplicaMeta::new(VAULT, ReplicaId::from_bytes([number; 16]));
-        let store = MemoryStore::device(meta);
-        let replica = Replica::new(fs, store, Settings::default(), scan_here).unwrap();
-        let world = Clock { now_ms: 1_000_000 + u64::from(number), seed: u128::from(number) << 32 };
-        Self { replica, link: link.another(), world }
-    }
-
-    fn write(&mut self, path: &str, text: &str) {
-        let mut disk = self.replica.fs().disk();
-        let mut at = 0;
-        while let Some(slash) = path[at..].find('/') {
-            at += slash;
-            // A folder that is there already is as good.
-            let _ = disk.user_make_dir(&path[..at]);
-            at += 1;
-        }
-        disk.user_write(path, text.as_bytes()).unwrap();
-    }
-
-    fn rename(&mut self, from: &str, to: &str) {
-        self.replica.fs().disk().user_rename(from, to).unwrap();
-    }
-
-    fn remove(&mut self, path: &str) {
-        self.replica.fs().disk().user_remove(path).unwrap();
-    }
-
-    fn read(&self, path: &str) -> Option<String> {
-        let bytes = self.replica.fs().disk().user_read(path)?;
-        Some(String::from_utf8(bytes).unwrap())
-    }
-
-    fn files(&self) -> Vec<String> {
-        let disk = self.replica.fs().disk();
-        disk.visible().into_keys().filter(|path| !path.starts_with(".crucible")).collect()
-    }
-
-    fn try_sync(&mut self, options: Options) -> Result<Report, SyncError<MemoryError>> {
-        self.world.now_ms += 10;
-        self.replica.sync(&mut self.link, &mut self.world, options, &mut |_| {})
-    }
-
-    fn sync(&mut self) -> Report {
-        self.try_sync(Options::default()).unwrap()
-    }
-}
-
-fn pair() -> (Device, Device) {
-    let link = ServerLink::new(Server::new(VAULT, 1_000_000));
-    (Device::new(1, &link), Device::new(2, &link))
-}
+use crate::kit::{Device, VAULT, in_step, pair};
 
 /// Brings requests over and loses the answers.
 struct Deaf(ServerLink);
@@ -132,16 +46,6 @@ impl Link for Deaf {
     fn traffic(&self) -> Traffic {
         self.0.traffic()
     }
-}
-
-fn in_step(a: &Device, b: &Device) {
-    assert_eq!(a.replica.store().root().unwrap(), b.replica.store().root().unwrap());
-    let (one, other) = (a.replica.fs().disk().visible(), b.replica.fs().disk().visible());
-    let ours = |path: &&String| !path.starts_with(".crucible");
-    assert_eq!(
-        one.iter().filter(|(path, _)| ours(path)).collect::<Vec<_>>(),
-        other.iter().filter(|(path, _)| ours(path)).collect::<Vec<_>>()
-    );
 }
 
 #[test]
