@@ -153,6 +153,9 @@ pub struct Up {
     /// Whose vault it is; a name for you on your own server.
     #[arg(long, default_value = "me@localhost")]
     pub email: String,
+    /// Serves the folder from here again although it syncs with another server by now.
+    #[arg(long)]
+    pub own: bool,
 }
 
 /// `cru serve`

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crucible_node::config::{self, Change};
 use crucible_store::accounts::Accounts;
@@ -40,11 +41,16 @@ pub fn run(args: &Up, context: &Context) -> Outcome {
         Some(data) => context.path(data),
         None => context.home.served(&folder.config.vault_id),
     };
+    let own = OwnAddresses::of(&data);
+    if !args.own {
+        own.check(&folder)?;
+    }
     let running = start(&folder, data, args.listen)?;
     let name = VaultName::new(&folder.config.vault)
         .map_err(|error| Failure::failed(format!("the vault's name: {error}")))?;
     let accounts = running.accounts()?;
     let own_url = own_url(&running);
+    own.add(&own_url)?;
     let folder = attach_own(&folder, context, &accounts, &args.email, &name, &own_url)?;
     let output = &context.output;
     let shown = output.paint(STRONG, &name);
@@ -80,6 +86,48 @@ fn vault(root: &Path, name: Option<&str>) -> Outcome<VaultFolder> {
     match VaultFolder::at(root)? {
         Some(folder) => Ok(folder),
         None => attach::make_local(root, name),
+    }
+}
+
+/// The addresses under which a folder was served from here, a line each, beside the server's data:
+/// a folder that syncs with any other one has been moved to another server.
+struct OwnAddresses(PathBuf);
+
+impl OwnAddresses {
+    fn of(data: &Path) -> Self {
+        Self(data.join("own-addresses"))
+    }
+
+    fn read(&self) -> Outcome<String> {
+        match fs::read_to_string(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            read => read.during(format!("reading {}", self.0.display())),
+        }
+    }
+
+    /// Refuses to serve a folder that syncs elsewhere: its devices would part in two, each half in
+    /// step with a server of its own.
+    fn check(&self, folder: &VaultFolder) -> Outcome<()> {
+        let (Some(server), known) = (folder.server(), self.read()?) else { return Ok(()) };
+        if known.is_empty() || known.lines().any(|known| known == server) {
+            return Ok(());
+        }
+        let message = format!("this folder syncs with {server} now, not with its own server");
+        Err(Failure::new(Exit::Refused, message).hint(
+            "`cru sync watch` keeps it in step; `cru up --own` serves it from here all the same, \
+             and devices that are not told so stay with the other one",
+        ))
+    }
+
+    fn add(&self, url: &str) -> Outcome<()> {
+        let known = self.read()?;
+        if known.lines().last() == Some(url) {
+            return Ok(());
+        }
+        let known = known.lines().filter(|known| *known != url);
+        let all: Vec<&str> = known.chain([url]).collect();
+        config::replace(&self.0, (all.join("\n") + "\n").as_bytes(), None)
+            .during(format!("writing {}", self.0.display()))
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::kit::{Device, World, assert_same, cru, run};
+use crate::kit::{Device, Server, World, assert_same, cru, run};
 
 /// A program that prints lines; killed when dropped.
 struct Running {
@@ -118,6 +118,34 @@ fn up_prints_a_join_line_and_that_is_all_the_other_device_needs() {
     bob.sync();
     let code = up.interrupt();
     assert!(matches!(code, Some(0 | 130)), "ended with {code:?}");
+}
+
+#[test]
+fn up_does_not_serve_a_folder_that_has_moved_to_another_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let alice = Device::new("alice", at("home-a"), at("Notes"));
+    alice.write("a.md", "a\n");
+    let up = |more: &[&str]| {
+        let mut command = alice.command();
+        command.arg("up").arg(&alice.dir).args(["--listen", "127.0.0.1:0"]).args(more);
+        let mut up = Running::start(&mut command);
+        up.wait_for(|line| line.contains("http://") && line.contains('#'));
+        up
+    };
+    let first = up(&[]);
+    alice.cru(&["sync", "now"]).ok();
+    first.interrupt();
+    alice.cru(&["server", "backup", at("moved").to_str().unwrap()]).ok();
+    let moved = Server::start(&at("moved"), &at("home-server"));
+    let url = moved.link("").trim_end_matches('/').to_owned();
+    alice.cru(&["sync", "config", "server", &url]).ok();
+    let dir = alice.dir.to_str().unwrap().to_owned();
+    alice.cru(&["up", &dir, "--listen", "127.0.0.1:0"]).code(16).says(&url).says("cru up --own");
+    alice.write("b.md", "b\n");
+    alice.sync();
+    up(&["--own"]).interrupt();
+    alice.cru(&["status"]).ok();
 }
 
 #[test]
