@@ -45,6 +45,27 @@ pub fn require_alone(root: &Path) -> Outcome<()> {
     Ok(())
 }
 
+/// Refuses a folder for a server's data that is synced itself: the keys and everybody's notes would
+/// go to every device of that vault. What is of ours inside a vault never is.
+///
+/// # Errors
+/// Exit 16, saying which vault it is.
+pub fn require_unsynced(data: &Path) -> Outcome<()> {
+    let data = resolved(data)?;
+    let Some(around) = vault_around(&data)? else { return Ok(()) };
+    let below = data.strip_prefix(&around.root).unwrap_or(&data);
+    if below.components().any(|part| part.as_os_str() == config::FOLDER) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is inside the vault {}: the server's keys and everybody's notes would be synced to its \
+         devices; nothing was changed",
+        data.display(),
+        around.config.vault,
+    );
+    Err(Failure::new(Exit::Refused, message).hint("name a folder outside of it with --data"))
+}
+
 /// The vault around a place that something is to be written to, if any.
 ///
 /// # Errors

@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 
 use crate::exit::{During, Exit, Failure, Outcome, of_server_data};
 use crate::join_link::JoinLink;
+use crate::nesting;
 use crate::world;
 
 const ACCOUNTS: &str = "accounts.db";
@@ -127,6 +128,7 @@ impl Running {
     /// Exit 11 when another server has the data; what accounts and address say.
     pub fn start(plan: Plan) -> Outcome<Self> {
         look_over(&plan.data)?;
+        nesting::require_unsynced(&plan.data)?;
         let accounts = accounts(&plan.data)?;
         let lock = lock(&plan.data)?;
         let vaults = vaults(&plan.data);

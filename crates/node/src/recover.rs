@@ -17,6 +17,10 @@ use crate::replica::{Fallible, Replica, Round};
 use crate::report::Notice;
 use crate::settle::{UNSEEN, download_name};
 
+/// How long displaced bytes are watched at least: whoever appends to a note by hand may have it
+/// open for minutes, and a watched folder has a round a second.
+const HELD_OPEN_NS: i64 = 600_000_000_000;
+
 /// What was found out about the steps that were written down, to be recorded all at once: a row
 /// that one step takes over must not be missing when another is looked at.
 #[derive(Default)]
@@ -267,15 +271,33 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     }
 
     /// Before every round: displaced bytes that an editor wrote to since become versions; those
-    /// that stayed as they were for a round go, but for those in the trash.
+    /// that stayed as they were for a round and for [`HELD_OPEN_NS`] go, but for those in the trash.
     pub(crate) fn look_at_displaced(&mut self, round: &mut Round<'_>) -> Fallible<(), S> {
         let number = self.meta()?.rounds;
         let mut retired = Vec::new();
-        for displaced in self.store.displaced().map_err(EngineError::Repo)? {
+        let watched = self.store.displaced().map_err(EngineError::Repo)?;
+        if watched.is_empty() {
+            return Ok(());
+        }
+        let now_ns = self.fs.clock_ns().map_err(SyncError::Folder)?;
+        let grain_ns = self.fs.facts().time_grain_ns;
+        for displaced in watched {
             let path = self.path_of(&displaced)?;
             let naming = Naming::of(&path);
-            let identity = match identify_file(&self.fs, &displaced.undo, naming) {
-                Ok(identity) => identity,
+            let looked = self.fs.stat(&displaced.undo).and_then(|stat| {
+                let is_old = displaced.round + 1 < number
+                    && !(0..HELD_OPEN_NS).contains(&now_ns.saturating_sub(stat.ctime_ns));
+                // It was given this name after the last write, and nobody wrote since.
+                let is_still = stat.mtime_ns < stat.ctime_ns.saturating_sub(grain_ns);
+                match is_still && !is_old {
+                    true => Ok(None),
+                    false => identify_file(&self.fs, &displaced.undo, naming)
+                        .map(|identity| Some((identity, is_old))),
+                }
+            });
+            let (identity, is_old) = match looked {
+                Ok(Some(looked)) => looked,
+                Ok(None) => continue,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     retired.push(displaced.undo);
                     continue;
@@ -286,9 +308,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             if identity.hash != displaced.content {
                 let kept = Kept { at: displaced.undo.clone(), identity };
                 self.version_displaced(displaced.version, &path, &kept, round)?;
-            } else if displaced.round + 1 < number && is_within(&displaced.undo, TRASH_DIR) {
+            } else if is_old && is_within(&displaced.undo, TRASH_DIR) {
                 retired.push(displaced.undo);
-            } else if displaced.round + 1 < number {
+            } else if is_old {
                 match write::retire(&self.fs, &displaced.undo, displaced.content, naming)? {
                     Retired::Done => retired.push(displaced.undo),
                     Retired::Changed(identity) => {

@@ -100,16 +100,20 @@ impl SyncDb {
     /// # Errors
     /// [`StoreError`] when the database cannot be read at all.
     pub fn check(&self) -> Result<CheckReport, StoreError> {
-        let mut report = self.db.check()?;
-        let in_folder: HashSet<ContentHash> = self.db.read(|conn, _| {
-            let mut select = conn.prepare("SELECT content FROM files")?;
-            let hashes = select.query_map([], |row| Ok(ContentHash::from_bytes(row.get(0)?)))?;
-            Ok(hashes.collect::<Result<_, _>>()?)
-        })?;
+        let (report, in_folder) = self.db.reading(|| (self.db.check(), self.contents_of_files()));
+        let (mut report, in_folder) = (report?, in_folder?);
         report.findings.retain(
             |finding| !matches!(finding, Finding::Missing(hash) if in_folder.contains(hash)),
         );
         Ok(report)
+    }
+
+    fn contents_of_files(&self) -> Result<HashSet<ContentHash>, StoreError> {
+        self.db.read(|conn, _| {
+            let mut select = conn.prepare("SELECT content FROM files")?;
+            let hashes = select.query_map([], |row| Ok(ContentHash::from_bytes(row.get(0)?)))?;
+            Ok(hashes.collect::<Result<_, _>>()?)
+        })
     }
 }
 
@@ -143,22 +147,27 @@ impl VersionRead for VaultDb {
 }
 
 impl VaultDb {
+    /// All of it at one moment: a writer in another process does not show half of a commit.
     pub(crate) fn check(&self) -> Result<CheckReport, StoreError> {
+        let mut report = self.reading(|| self.check_database())?;
+        self.check_blobs(&mut report)?;
+        Ok(report)
+    }
+
+    fn check_database(&self) -> Result<CheckReport, StoreError> {
         let mut report = CheckReport::default();
-        let notes = self.read(|conn, _| {
-            // One transaction: a writer in another process does not show half of a commit.
-            let tx = conn.unchecked_transaction()?;
-            let checked = check_pages(&tx, &mut report);
+        let notes = self.read(|tx, _| {
+            let checked = check_pages(tx, &mut report);
             self.or_unreadable("pages", checked, &mut report)?;
-            let checked = check_versions(&tx, &mut report);
+            let checked = check_versions(tx, &mut report);
             let derived = self.or_unreadable("versions", checked, &mut report)?;
             let checked = derived
-                .map(|derived| check_notes(&tx, derived, &*self.blobs, &mut report))
+                .map(|derived| check_notes(tx, derived, &*self.blobs, &mut report))
                 .transpose();
             let notes = self.or_unreadable("notes", checked, &mut report)?.flatten();
-            let checked = check_contents(&tx, &mut report);
+            let checked = check_contents(tx, &mut report);
             self.or_unreadable("contents", checked, &mut report)?;
-            let checked = check_conflicts(&tx, &mut report);
+            let checked = check_conflicts(tx, &mut report);
             self.or_unreadable("conflicts", checked, &mut report)?;
             Ok(notes)
         })?;
@@ -171,7 +180,6 @@ impl VaultDb {
                 checked => checked?,
             }
         }
-        self.check_blobs(&mut report)?;
         Ok(report)
     }
 

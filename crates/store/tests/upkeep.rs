@@ -293,6 +293,29 @@ fn a_backup_is_one_moment_of_a_store_in_use() {
     assert_eq!(copy.root().unwrap(), vault.root().unwrap());
 }
 
+#[test]
+fn check_finds_nothing_wrong_in_a_store_that_is_written_to_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = server(folder.path());
+    writer.commit_from(&edit(&writer, "a.md", 1, "first\n"), &origin()).unwrap();
+    let reader = server(folder.path());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = writer;
+            for counter in 2..400 {
+                let batch = edit(&writer, "a.md", counter, &text(counter as usize));
+                writer.commit_from(&batch, &origin()).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        while !done.load(std::sync::atomic::Ordering::SeqCst) {
+            let findings = reader.check().unwrap().findings;
+            assert!(findings.is_empty(), "{findings:?}");
+        }
+    });
+}
+
 fn device(path: &Path) -> SyncDb {
     SyncDb::create(path, &Scribe::meta(VAULT)).unwrap()
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::args::{DataFolder, ServerVerb};
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome, of_server_data};
+use crate::nesting;
 use crate::output::{BAD, GOOD, STRONG, count, size};
 use crate::service;
 use crate::vault_folder::VaultFolder;
@@ -173,8 +174,10 @@ fn backup(data: &Path, to: &Path, context: &Context) -> Outcome {
     Ok(Exit::Ok)
 }
 
-/// A copy inside of what is copied would be a part of the next one.
+/// A copy inside of what is copied would be a part of the next one, and one inside a vault would go
+/// to all its devices.
 fn require_apart(data: &Path, to: &Path) -> Outcome<()> {
+    nesting::require_unsynced(to)?;
     let data = fs::canonicalize(data).during(format!("reading {}", data.display()))?;
     let to = std::path::absolute(to).during("finding out where the copy goes")?;
     let there = to.ancestors().find_map(|folder| fs::canonicalize(folder).ok());

@@ -98,3 +98,15 @@ fn an_export_into_a_vault_is_refused_and_a_relative_name_counts_from_the_vault()
     alice.cru(&["export", "--git", "../history"]).ok();
     assert!(world.path("copy/a.md").is_file() && world.path("history/a.md").is_file());
 }
+
+#[test]
+fn a_servers_data_is_not_kept_where_it_would_be_synced() {
+    let (world, [alice]) = World::with_devices();
+    let inside = alice.dir.join("srv");
+    let inside = inside.to_str().unwrap();
+    let data = world.path("data");
+    alice.cru(&["serve", "--listen", "127.0.0.1:0", "--data", inside]).code(16).says("keys");
+    let backup = ["server", "backup", inside, "--data", data.to_str().unwrap()];
+    alice.cru(&backup).code(16).says("nothing was changed");
+    assert!(!alice.has("srv"));
+}
