@@ -150,7 +150,6 @@ const STORIES: [Story; 17] = [
         only_b: &["d.md/empty/"],
         moves: &[("d.md/x.md", "d.md"), ("d.md/y.md", "dd.md")],
         edits: &["d.md"],
-        ..STORY
     },
 ];
 
