@@ -63,7 +63,7 @@ pub fn require_unsynced(data: &Path) -> Outcome<()> {
         data.display(),
         around.config.vault,
     );
-    Err(Failure::new(Exit::Refused, message).hint("name a folder outside of it with --data"))
+    Err(Failure::new(Exit::Refused, message).hint("name a folder outside of it"))
 }
 
 /// The vault around a place that something is to be written to, if any.

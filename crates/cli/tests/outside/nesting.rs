@@ -104,7 +104,7 @@ fn a_servers_data_is_not_kept_where_it_would_be_synced() {
     let (world, [alice]) = World::with_devices();
     let inside = alice.dir.join("srv");
     let inside = inside.to_str().unwrap();
-    let data = world.path("data");
+    let data = world.path("server");
     alice.cru(&["serve", "--listen", "127.0.0.1:0", "--data", inside]).code(16).says("keys");
     let backup = ["server", "backup", inside, "--data", data.to_str().unwrap()];
     alice.cru(&backup).code(16).says("nothing was changed");
