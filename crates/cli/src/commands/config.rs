@@ -18,6 +18,10 @@ pub fn run(args: &Config, context: &Context) -> Outcome {
         None => {}
         Some(ConfigVerb::Server { url }) => server(&folder, context, url)?,
         Some(ConfigVerb::Policy { glob, overlap }) => {
+            if let Err(error) = globset::Glob::new(glob) {
+                return Err(Failure::new(Exit::Usage, format!("{glob:?} is no pattern: {error}"))
+                    .hint("for instance 'Daily/**' for a folder and all below it"));
+            }
             let policy = |overlap| Change::Policy(Policy { glob: glob.clone(), overlap });
             let change = match overlap {
                 OverlapChoice::Lww => policy(Overlap::Lww),

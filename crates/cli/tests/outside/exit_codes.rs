@@ -252,3 +252,10 @@ fn help_is_a_command_too() {
     let told = crate::kit::run(crate::kit::cru(home.path()).args(take)).ok();
     assert!(told.text().contains("<N> <ours|theirs|both>"), "{}", told.told());
 }
+
+#[test]
+fn a_policy_for_what_is_no_pattern_is_a_wrong_argument() {
+    let (_world, [alice]) = World::with_devices();
+    alice.cru(&["sync", "config", "policy", "x[", "both"]).code(2).says("\"x[\" is no pattern");
+    alice.cru(&["sync", "config", "policy", "Daily/**", "both"]).ok();
+}
