@@ -216,11 +216,8 @@ pub struct Invite {
     /// The new device may read, not change.
     #[arg(long)]
     pub read_only: bool,
-    /// Only this folder of the vault (several: give it again).
-    #[arg(long = "path", value_name = "FOLDER/")]
-    pub paths: Vec<String>,
     /// The new device's token ends after so many days.
-    #[arg(long, value_name = "DAYS")]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     pub days: Option<u32>,
 }
 
@@ -666,6 +663,14 @@ mod tests {
             let cli = parsed(line);
             assert!(cli.global.json, "{line}");
             assert_eq!(cli.global.dir.as_deref(), Some(std::path::Path::new("/x")), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_invitation_is_for_a_whole_vault_and_for_a_time_that_comes() {
+        assert!(parse(["cru", "invite", "--days", "1"].map(Into::into)).is_ok());
+        for line in ["cru invite --days 0", "cru invite --path Work/"] {
+            assert!(parse(line.split(' ').map(Into::into)).is_err(), "{line}");
         }
     }
 

@@ -126,14 +126,23 @@ fn credential_of(paired: Paired) -> Credential {
     }
 }
 
-/// The vault of this name on the server, made if it is not there. `id` is the one it must have.
+/// The vault of this name on the server, made if it is not there and `agreed` does not fail. `id`
+/// is the one it must have.
 ///
 /// # Errors
-/// Exit 12 when the token does not reach it or may not make one.
-pub fn vault_there(http: &mut Http, name: &str, id: Option<VaultId>) -> Outcome<api::Vault> {
+/// What `agreed` says; exit 12 when the token does not reach it or may not make one.
+pub fn vault_there(
+    http: &mut Http,
+    name: &str,
+    id: Option<VaultId>,
+    agreed: impl FnOnce(&mut Http) -> Outcome<()>,
+) -> Outcome<api::Vault> {
     let there = match api::vault(http, name)? {
         Some(there) => there,
-        None => api::create_vault(http, name, id.as_ref())?,
+        None => {
+            agreed(http)?;
+            api::create_vault(http, name, id.as_ref())?
+        }
     };
     if id.is_some_and(|id| id != there.id) {
         let message = format!("{} has another vault that is called {name}", http.url());

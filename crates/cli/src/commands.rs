@@ -70,7 +70,7 @@ pub fn run(verb: Verb, context: &Context) -> Outcome {
 
 fn later(what: &str) -> Outcome {
     Err(Failure::new(Exit::Failed, format!("{what} comes with a later release")).hint(
-        "until then: `cru invite` (--read-only, --path) for sharing, `cru auth revoke` for ending \
+        "until then: `cru invite` (--read-only, --days) for sharing, `cru auth revoke` for ending \
          it, `cru up --listen` on one device for the same network",
     ))
 }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::output::plain;
-use crate::resembling::resembling;
+use crate::resembling::{did_you_mean, resembling};
 use crate::vault_folder::VaultFolder;
 
 /// Fewest digits that name a version.
@@ -258,12 +258,8 @@ impl<'c> Past<'c> {
         let failure = Failure::failed(format!("there is no note {shown}, and never was"));
         let Ok(entries) = self.list_here(None, usize::MAX) else { return failure.hint(otherwise) };
         let names = entries.iter().map(Entry::last_path).collect::<BTreeSet<_>>();
-        let quoted = |name: &str| format!("'{}'", plain(name));
-        let found = resembling(path, names.into_iter()).into_iter().map(quoted).collect::<Vec<_>>();
-        match found.as_slice() {
-            [] => failure.hint(otherwise),
-            names => failure.hint(format!("did you mean {}?", names.join(" or "))),
-        }
+        let found = resembling(path.as_str(), names.into_iter());
+        failure.hint(did_you_mean(&found).unwrap_or_else(|| otherwise.to_owned()))
     }
 
     /// The version of a note that `digits` begin the id of.

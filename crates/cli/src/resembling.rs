@@ -1,6 +1,6 @@
-//! "Did you mean": names of notes that somebody who typed another one may have meant.
+//! "Did you mean": names of notes and vaults that somebody who typed another one may have meant.
 
-use crucible_core::vault_path::VaultPath;
+use crate::output::plain;
 
 /// Most names that are offered.
 const OFFERED_MAX: usize = 3;
@@ -10,8 +10,8 @@ const LEAST: f64 = 0.88;
 
 /// Those of `known` that are most like `asked`, best first: the same file elsewhere, another
 /// spelling, a missing `.md`.
-pub fn resembling<'n>(asked: &VaultPath, known: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
-    let asked = plainest(asked.as_str());
+pub fn resembling<'n>(asked: &str, known: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
+    let asked = plainest(asked);
     let mut found: Vec<(f64, &str)> = known
         .map(|name| (likeness(&asked, &plainest(name)), name))
         .filter(|(likeness, _)| *likeness >= LEAST)
@@ -20,6 +20,12 @@ pub fn resembling<'n>(asked: &VaultPath, known: impl Iterator<Item = &'n str>) -
     found.dedup_by_key(|(_, name)| *name);
     found.truncate(OFFERED_MAX);
     found.into_iter().map(|(_, name)| name).collect()
+}
+
+/// The question, for names that were found; `None` for none.
+pub fn did_you_mean(found: &[&str]) -> Option<String> {
+    let quoted: Vec<String> = found.iter().map(|name| format!("'{}'", plain(name))).collect();
+    (!quoted.is_empty()).then(|| format!("did you mean {}?", quoted.join(" or ")))
 }
 
 fn plainest(path: &str) -> String {
@@ -40,7 +46,7 @@ mod tests {
 
     fn offered(asked: &str) -> Vec<&'static str> {
         let known = ["Daily/2026-01-02.md", "Recipes/Bread.md", "ideas.md", "Ideas/one.md"];
-        resembling(&VaultPath::new(asked).unwrap(), known.into_iter())
+        resembling(asked, known.into_iter())
     }
 
     #[test]

@@ -86,8 +86,6 @@ pub struct Asked {
     pub vault: Option<String>,
     /// `None` is as much as this device may.
     pub access: Option<Access>,
-    /// Only these folders.
-    pub folders: Vec<String>,
     /// The end of the new token.
     pub expires_ms: Option<u64>,
 }
@@ -280,11 +278,9 @@ pub fn enroll(http: &mut Http, device: &str, name: &str) -> Result<Paired, LinkE
 /// # Errors
 /// [`LinkError`]
 pub fn invite(http: &mut Http, asked: &Asked) -> Result<Invitation, LinkError> {
-    let folders = (!asked.folders.is_empty()).then_some(&asked.folders);
     let body = json!({
         "vault": asked.vault,
         "access": asked.access.map(Access::as_str),
-        "folders": folders,
         "expires_ms": asked.expires_ms,
     });
     http.json("POST", "/api/auth/invite", Some(&body))

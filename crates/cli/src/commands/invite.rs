@@ -25,7 +25,6 @@ pub fn run(args: &Invite, context: &Context) -> Outcome {
     let asked = Asked {
         vault: Some(folder.config.vault.clone()),
         access: args.read_only.then_some(Access::Read),
-        folders: args.paths.clone(),
         expires_ms: args.days.map(|days| world::now_ms() + u64::from(days) * DAY_MS),
     };
     let invitation = api::invite(&mut http, &asked)?;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crucible_node::api;
 use crucible_node::config::{self, Change, Config, Mode};
-use crucible_node::http::Origin;
+use crucible_node::http::{Http, Origin};
 use crucible_node::link::Link;
 use crucible_node::replica::Options;
+use serde_json::json;
 
 use super::sync;
 use crate::args::Join;
@@ -20,10 +21,13 @@ use crate::last_failure;
 use crate::nesting;
 use crate::output::STRONG;
 use crate::progress::Bar;
+use crate::resembling::{did_you_mean, resembling};
 use crate::rounds;
 use crate::vault_folder::{DATABASE, VaultFolder};
 use crate::world::Machine;
 
+/// Vaults told by name; more are counted.
+const VAULTS_TOLD: usize = 8;
 /// Longest token that is read.
 const TOKEN_BYTES_MAX: u64 = 64 << 10;
 
@@ -54,7 +58,25 @@ pub fn run(args: &Join, context: &Context) -> Outcome {
     let token = Some(credential.token);
     let mut http = context.http(Origin { url: link.server.clone(), token, roots_pem: None })?;
     let known = there.as_ref().map(|there| there.config.vault_id);
-    let vault = attach::vault_there(&mut http, vault, known)?;
+    let mut made = None;
+    let agreed = |http: &mut Http| {
+        made = Some(match known {
+            // It has its name from here, and is not another one mistyped.
+            Some(_) => String::new(),
+            None => agree_to_new(vault, http, context)?,
+        });
+        Ok(())
+    };
+    let vault = attach::vault_there(&mut http, vault, known, agreed).map_err(|failure| {
+        let mean = made.as_ref().filter(|_| failure.exit == Exit::NotAllowed);
+        match mean.filter(|mean| !mean.is_empty()) {
+            Some(mean) => failure.hint(mean),
+            None => after_code(failure, showed_code, &link, &root),
+        }
+    })?;
+    if let Some(mean) = made {
+        tell_made(&vault.name, &mean, http.url(), context)?;
+    }
     match there {
         Some(there) if there.server().is_some() => first_round(&there, context),
         Some(there) => {
@@ -76,6 +98,48 @@ fn folder(args: &Join, link: &JoinLink, context: &Context) -> Outcome<PathBuf> {
         Some(around) if is_same(&around, link) => Ok(around.root),
         _ => Ok(context.start.join(link.vault.as_str())),
     }
+}
+
+/// Whether a vault that the server does not have is meant: beside others it may be one of them,
+/// mistyped. Gives "did you mean", where one is called nearly so.
+fn agree_to_new(name: &str, http: &mut Http, context: &Context) -> Outcome<String> {
+    let vaults = api::vaults(http)?;
+    let mut others: Vec<&str> = vaults.iter().map(|vault| vault.name.as_str()).collect();
+    others.sort_unstable();
+    let url = http.url();
+    let mean = did_you_mean(&resembling(name, others.iter().copied())).unwrap_or_default();
+    if !others.is_empty() && !context.yes {
+        let listed = match others.split_at(others.len().min(VAULTS_TOLD)) {
+            (told, []) => told.join(", "),
+            (told, more) => format!("{} and {} more", told.join(", "), more.len()),
+        };
+        let missing = format!("{url} has no vault {name}; it has {listed}");
+        if !context.output.asks() {
+            let space = if mean.is_empty() { "" } else { " " };
+            return Err(Failure::new(Exit::Refused, missing)
+                .hint(format!("{mean}{space}--yes makes the vault {name} there")));
+        }
+        let question = format!("{missing}. {mean} Make {name} there?").replace("  ", " ");
+        if !context.output.confirm(&question, false)? {
+            return Err(Failure::new(Exit::Refused, "not joined; no vault was made"));
+        }
+    }
+    Ok(mean)
+}
+
+fn tell_made(name: &str, mean: &str, url: &str, context: &Context) -> Outcome<()> {
+    let output = &context.output;
+    let vault = json!({ "type": "vault_made", "vault": name, "server": url, "hint": mean });
+    output.value(&vault)?;
+    let made = format!("made the vault {name} on {url}; it has no notes yet");
+    match mean {
+        // Whoever was asked has thought of that already.
+        mean if context.yes && !mean.is_empty() && !output.json => {
+            output.warn(format!("{made}. {mean}"));
+        }
+        _ => output.note(made),
+    }
+    Ok(())
 }
 
 fn make(root: &Path, server: &str, vault: &api::Vault, context: &Context) -> Outcome {

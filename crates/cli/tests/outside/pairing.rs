@@ -52,6 +52,38 @@ fn a_code_that_nobody_gave_exits_12() {
 }
 
 #[test]
+fn a_mistyped_vault_is_not_made_unasked_and_one_that_is_made_is_told_of() {
+    let (world, [alice]) = World::with_devices();
+    alice.write("a.md", "a\n");
+    alice.sync();
+    let bob = world.device("bob");
+    let join = |vault: &str, more: &[&str]| {
+        let mut join = bob.command();
+        join.env("CRU_TOKEN", &world.token).args(["join", &world.link(vault)]);
+        crate::kit::run(join.arg(&bob.dir).args(more))
+    };
+    join("nots", &[]).code(16).says("no vault nots").says("did you mean 'notes'?").says("--yes");
+    assert!(!bob.dir.exists());
+    join("Recipes", &[]).code(16).says("it has notes");
+    join("nots", &["--yes"]).ok().says("made the vault nots").says("did you mean 'notes'?");
+    let carol = world.device("carol");
+    let mut join = carol.command();
+    join.env("CRU_TOKEN", &world.token).args(["join", &world.link("notess"), "--yes", "--json"]);
+    let made = crate::kit::run(join.arg(&carol.dir)).ok().objects().remove(0);
+    assert_eq!((&made["type"], &made["vault"]), (&"vault_made".into(), &"notess".into()), "{made}");
+    assert!(made["hint"].as_str().unwrap().contains("'notes'"), "{made}");
+}
+
+#[test]
+fn the_first_vault_of_a_server_is_made_without_a_question() {
+    let world = World::new();
+    let alice = world.device("alice");
+    let mut join = alice.command();
+    join.env("CRU_TOKEN", &world.token).args(["join", &world.link("notes")]);
+    crate::kit::run(join.arg(&alice.dir)).ok().says("made the vault notes");
+}
+
+#[test]
 fn a_code_ends_after_ten_minutes() {
     let (mut world, [alice]) = World::with_devices();
     let link = link_in(&alice.cru(&["invite"]).ok());

@@ -243,6 +243,21 @@ fn a_device_joins_with_a_code_and_may_do_what_the_invitation_says() {
 }
 
 #[test]
+fn an_invitation_is_for_whole_vaults_alone() {
+    let server = Running::start();
+    let (anna, token) = server.anna();
+    // A limit that is not kept must not be overlooked: the token would allow more than was asked.
+    for limit in [json!({ "folders": ["Work"] }), json!({ "vault": "notes", "hours": "9-17" })] {
+        let invite = server.ask("POST", "/api/auth/invite").token(token.reveal());
+        refused(&invite.json(limit).send(), 422, "malformed");
+    }
+    let folder = Rights { folders: Within::one(VaultPath::new("Work").unwrap()), ..Rights::ALL };
+    let folder = server.token(anna, 12, &folder);
+    let invite = server.ask("POST", "/api/auth/invite").token(folder.reveal());
+    refused(&invite.json(json!({})).send(), 403, "forbidden");
+}
+
+#[test]
 fn an_invitation_without_a_vault_is_as_wide_as_the_inviter_and_never_wider() {
     let server = Running::start();
     let (anna, _) = server.anna();
