@@ -183,8 +183,10 @@ pub struct Past<'c> {
 enum Server {
     NotAsked,
     There(Box<Http>),
-    /// None, or away: said once.
+    /// Away: said once.
     Away,
+    /// It does not let this device in, and why: said once.
+    Closed(Failure),
 }
 
 impl<'c> Past<'c> {
@@ -335,6 +337,9 @@ impl<'c> Past<'c> {
                 sink(piece)
             })
         })?;
+        if let (None, Server::Closed(failure)) = (&told, &self.server) {
+            return Err(failure.clone());
+        }
         if told.is_none() {
             let message = format!("the bytes of {} are on the server alone", version.short());
             return Err(Failure::new(Exit::Unreachable, message).hint("try again when it is back"));
@@ -380,7 +385,10 @@ impl<'c> Past<'c> {
             return Ok(None);
         }
         if let Server::NotAsked = self.server {
-            self.server = Server::There(Box::new(self.folder.http(self.context)?));
+            match self.folder.http(self.context) {
+                Ok(http) => self.server = Server::There(Box::new(http)),
+                Err(failure) => return self.closed(failure).map(|()| None),
+            }
         }
         let Server::There(http) = &mut self.server else { return Ok(None) };
         match question(http, &self.folder.config.vault) {
@@ -391,8 +399,21 @@ impl<'c> Past<'c> {
                 self.server = Server::Away;
                 Ok(None)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => self.closed(error.into()).map(|()| None),
         }
+    }
+
+    /// What a device still knows that is not let in any more is told, and that it is not all. A
+    /// token in CRU_TOKEN was named for this very question: then it is the answer that counts.
+    fn closed(&mut self, failure: Failure) -> Outcome<()> {
+        if failure.exit != Exit::NotAllowed || self.context.token.is_some() {
+            return Err(failure);
+        }
+        self.context
+            .output
+            .warn(format!("{}: this is what this device itself knows", failure.message));
+        self.server = Server::Closed(failure);
+        Ok(())
     }
 }
 

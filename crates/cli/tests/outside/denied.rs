@@ -81,6 +81,19 @@ fn a_revoked_device_exits_12_keeps_its_files_and_loses_nothing() {
 }
 
 #[test]
+fn a_revoked_device_still_lists_what_it_knows_and_says_that_it_is_not_all() {
+    let (world, [alice]) = World::with_devices();
+    alice.write("a.md", "a\n");
+    alice.sync();
+    let bob = world.device("bob");
+    bob.join_by_code(&crate::pairing::link_in(&alice.cru(&["invite"]).ok())).ok();
+    let own = bob.cru(&["auth", "whoami", "--json"]).ok().last();
+    alice.cru(&["auth", "revoke", own["device"].as_str().unwrap()]).ok();
+    let told = bob.cru(&["log", "a.md"]).ok().says("revoked").says("this device itself knows");
+    assert!(told.text().contains("create"), "{}", told.told());
+}
+
+#[test]
 fn a_read_only_device_reads_and_its_edits_are_refused_with_12() {
     let (world, [alice]) = World::with_devices();
     alice.write("a.md", "a\n");
