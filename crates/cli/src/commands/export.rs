@@ -35,7 +35,8 @@ pub fn run(args: &Export, context: &Context) -> Outcome {
     match (&args.git, &args.to) {
         (Some(to), _) => git(&folder, context, &target(to)?),
         (None, Some(to)) => copy(&folder, context, &target(to)?),
-        (None, None) => Err(Failure::new(Exit::Usage, "where to?").hint("cru export FOLDER")),
+        (None, None) => Err(Failure::new(Exit::Usage, "where to?")
+            .hint("`cru export FOLDER` copies the notes, `cru export --git FOLDER` their history")),
     }
 }
 

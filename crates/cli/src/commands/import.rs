@@ -48,7 +48,9 @@ pub fn run(args: &Import, context: &Context) -> Outcome {
     let folder = VaultFolder::find(&context.start)?;
     let from = context.path(&args.from);
     if !from.is_dir() {
-        return Err(Failure::new(Exit::Usage, format!("there is no folder {}", from.display())));
+        let what = if from.exists() { "is no folder" } else { "is not there" };
+        return Err(Failure::new(Exit::Usage, format!("{} {what}", from.display()))
+            .hint("it takes a folder of notes, or a git repository"));
     }
     let into = match args.into.as_deref() {
         Some(into) => Some(folder.path_of(context, into)?),

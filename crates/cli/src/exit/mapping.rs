@@ -71,8 +71,10 @@ impl From<LinkError> for Failure {
     fn from(error: LinkError) -> Self {
         let message = error.to_string();
         match error {
-            LinkError::Unreachable { .. } => Self::new(Exit::Unreachable, message)
-                .hint("your notes are safe here; try again when it is back"),
+            LinkError::Unreachable { .. } => Self::new(Exit::Unreachable, message).hint(
+                "your notes are safe here; try again when it is back, or, where it has another \
+                     address by now, `cru sync config server URL`",
+            ),
             LinkError::Unauthorized { .. } => Self::new(Exit::NotAllowed, message).hint(JOIN_AGAIN),
             LinkError::Forbidden { .. } => {
                 Self::new(Exit::NotAllowed, message).hint("ask for an invitation that allows it")
