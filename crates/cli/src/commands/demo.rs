@@ -448,7 +448,10 @@ impl Stage {
              theirs`, and one sync later the phone has",
             plain(&self.picks.word),
         ))?;
-        output.line(format!("    {}", painted(output, &plain(notes::line_around(&text, at)))))
+        for line in notes::line_around(&text, at).lines() {
+            output.line(format!("    {}", painted(output, &plain(line))))?;
+        }
+        Ok(())
     }
 }
 
