@@ -250,7 +250,7 @@ pub fn absorb<S: ReplicaStore>(
         staged.put_conflicts([news.conflict]);
     }
     staged.close_conflicts(closed);
-    let mut unsent = merge_here(&mut staged, policies)?;
+    let mut unsent = merge_here(&mut staged, &request.sent, policies)?;
     let files = match losses {
         Losses::Followed => Vec::new(),
         Losses::Undone { now_ms } => {
@@ -309,14 +309,20 @@ fn bring_back<S: ReplicaStore>(
 }
 
 /// Merges what has several heads here too; those merge versions are unsent until the other side
-/// has them (it usually makes the very same ones).
+/// has them (it usually makes the very same ones). What was sent and is still beside another head
+/// the other side could not merge: it has forgotten what both were made from.
 fn merge_here<S: ReplicaStore>(
     staged: &mut Staged<'_, S>,
+    sent: &[VersionId],
     policies: &Policies,
 ) -> Fallible<Vec<VersionId>, S> {
     let mut made = Vec::new();
     let policy = |path: &_| policies.overlap(path);
-    for note in staged.touched() {
+    let mut notes: BTreeSet<NoteId> = staged.touched().into_iter().collect();
+    for id in sent {
+        notes.insert(staged.known_version(id)?.note);
+    }
+    for note in notes {
         if let Merging::Merged(_) = staged.merge_heads(&note, &policy)? {
             made.extend(staged.heads(&note)?);
         }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crucible_core::id::{NoteId, VaultId, VersionId};
 use crucible_core::merkle::walk::{self, WalkAnswer, WalkAsk, WalkError, WalkLimits};
 use crucible_core::version::Version;
+use crucible_core::version_vector::Dot;
 use crucible_core::view::Policy;
 use crucible_proto::limits::{CONFLICTS_MAX, PAGE_NOTES_MAX, PAGE_RAW_AIM};
 use crucible_proto::message::{Answer, ConflictNews, Cursor, Done, Have, Round};
@@ -205,11 +206,32 @@ impl<R: Repo> Serving<'_, R> {
             }
             let Some(dot) = version.dot() else { continue };
             let counter = self.repo.counter(&dot.replica).map_err(EngineError::Repo)?;
-            if dot.counter <= counter {
+            if dot.counter <= counter || self.forgets_own(staged, &version, &dot)? {
                 return Ok(Some(Answer::Cloned { counter }));
             }
         }
         Ok(None)
+    }
+
+    /// Whether a version was made without its author's own last word on the note: a copy that has
+    /// counted further than its original. Taken under that id its clock would say that it comes
+    /// after what it never saw.
+    fn forgets_own(
+        &self,
+        staged: &Staged<'_, R>,
+        version: &Version,
+        dot: &Dot,
+    ) -> Fallible<bool, R> {
+        let mut seen = 0;
+        for parent in versions(staged, &version.parents)? {
+            seen = seen.max(parent.clock.get(&dot.replica));
+        }
+        for head in self.repo.heads(&version.note).map_err(EngineError::Repo)? {
+            if staged.known_version(&head)?.clock.get(&dot.replica) > seen {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// After a walk a side of a merge can come after the merge, from another device: only now can be

@@ -405,6 +405,33 @@ fn a_copied_folder_finds_out_and_loses_nothing() {
 }
 
 #[test]
+fn a_copy_that_has_counted_further_than_its_original_finds_out_as_well() {
+    let (mut server, mut a, _) = pair();
+    a.create("a.md", "one\ntwo\nthree\n");
+    a.sync(&mut server);
+    let mut copy = Device { store: a.store.clone(), now_ms: 1_500_000 };
+    // It has made a large asset that it took back again before it was sent.
+    let meta = copy.store.meta().unwrap();
+    let meta = Some(ReplicaMeta { counter: meta.counter + 5, ..meta });
+    ReplicaStore::commit(&mut copy.store, &ReplicaBatch { meta, ..ReplicaBatch::default() })
+        .unwrap();
+    copy.edit("a.md", "one\ntwo\nthree by the copy\n");
+    a.edit("a.md", "one by a\ntwo\nthree\n");
+    a.sync(&mut server);
+    copy.sync(&mut server);
+    let merge = copy.store.version(&copy.head("a.md")).unwrap().unwrap();
+    // Whoever had the note open goes on from what they see, which is not the merge.
+    let known = |id: &&VersionId| copy.store.version(id).unwrap().is_some();
+    let base = *merge.parents.iter().find(known).unwrap();
+    let text = "one\ntwo\nthree again by the copy\n";
+    copy.commit(Change::Edited { base, path: None, found: found(text) }, Some(text));
+    copy.sync(&mut server);
+    let merged = "one by a\ntwo\nthree again by the copy\n";
+    assert_eq!(copy.text("a.md").as_deref(), Some(merged));
+    assert_ne!(copy.store.meta().unwrap().replica, a.store.meta().unwrap().replica);
+}
+
+#[test]
 fn a_clock_an_hour_ahead_is_corrected_before_anybody_sees_its_stamps() {
     let (mut server, mut a, mut b) = pair();
     a.create("a.md", "one\n");
