@@ -492,7 +492,12 @@ impl<F: FileSystem, C: Fn(&str) -> Option<Cached>> Visit<'_, F, C> {
             found.ignored.push(path);
             return;
         }
-        let vault_path = match VaultPath::new(&path) {
+        // Decomposed, as some disks list it, a name can be too long for what it is composed.
+        let composed = |error| match self.facts.normalises {
+            true => VaultPath::new(&path.nfc().collect::<String>()),
+            false => Err(error),
+        };
+        let vault_path = match VaultPath::new(&path).or_else(composed) {
             Ok(vault_path) => vault_path,
             Err(error) => {
                 let path = join(dir, &escaped(name.as_bytes()));

@@ -7,7 +7,7 @@ use crucible_node::link::{BlobSink, Link, LinkError, OpenBlob, Traffic};
 use crucible_node::replica::{Options, Replica, Settings, scan_here};
 use crucible_sync::replica::ReplicaStore;
 use crucible_sync::repo::Repo;
-use crucible_testkit::fake_fs::FakeFs;
+use crucible_testkit::fake_fs::{FakeFs, Variant};
 use crucible_testkit::server_link::{Server, ServerLink};
 
 use crate::kit::{Device, VAULT, in_step, pair};
@@ -473,4 +473,23 @@ fn what_a_server_stored_before_its_clock_fell_back_is_not_said_twice() {
     b.sync();
     in_step(&a, &b);
     assert_eq!(a.read("one.md").as_deref(), Some("first\n"));
+}
+
+#[test]
+fn a_name_that_is_too_long_as_a_disk_decomposes_it_goes_over_and_is_edited() {
+    let (mut a, _) = pair();
+    let mut b = Device::on(2, &a.link, Variant::HfsPlus);
+    let name = format!("{}.md", "\u{439}".repeat(100));
+    b.write(&name, "one\n");
+    b.sync();
+    a.sync();
+    assert_eq!(a.read(&name).as_deref(), Some("one\n"));
+    b.write(&name, "one\ntwo\n");
+    b.sync();
+    a.write(&name, "zero\none\n");
+    a.sync();
+    b.sync();
+    a.sync();
+    assert_eq!(a.read(&name).as_deref(), Some("zero\none\ntwo\n"));
+    assert_eq!(b.read(&name), a.read(&name));
 }
