@@ -30,9 +30,21 @@ fn worlds_that_once_failed_hold() {
         98, 137, 369, 434, 481, 617, 988, 1047, 1143, 1154, 1260, 1492, 1500, 1627, 1660, 1845,
         2017, 2263, 2820, 3693, 4452, 4547, 4823, 4871, 4978, 5467, 7452, 8527, 8934, 9082, 9840,
         10090, 10646, 11422, 11650, 12540, 13658, 13903, 18362, 18771, 25788, 29574, 30874, 39723,
-        41443, 44216, 44754, 47913, 51972, 54580, 57164, 60741, 69951, 71801, 76246, 3799,
+        41443, 44216, 44754, 47913, 51972, 54580, 57164, 60741, 69951, 71801, 76246, 3799, 110570,
+        189516, 223396, 278853,
     ] {
         holds(seed);
+    }
+}
+
+/// These failed before a server's clock could be wrong.
+#[test]
+fn worlds_that_once_failed_under_a_right_clock_hold() {
+    for seed in [131_751, 183_861, 271_569] {
+        let options = Options { server_clock: false, ..Options::of(seed) };
+        if let Err(violation) = run(seed, options) {
+            panic!("{violation}");
+        }
     }
 }
 

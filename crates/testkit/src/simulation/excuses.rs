@@ -7,7 +7,9 @@ use crucible_core::conflict::{Clash, Conflict};
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{NoteId, VersionId};
 use crucible_node::actions::Take;
+use crucible_sync::replica::ReplicaStore;
 use crucible_sync::repo::Repo;
+use crucible_vault::content::{Naming, identify};
 
 use super::check::{bytes_of, clash_words, words_of};
 use super::people::{locked, words};
@@ -27,9 +29,13 @@ impl Simulation {
         held
     }
 
-    /// The words a device has: in its folder, in what it keeps of displaced files, in its store.
+    /// The words a device has: in its folder, in what it keeps of displaced files, in its store,
+    /// and in files of the trash that somebody has written to since they went there.
     pub(super) fn held_by(&self, who: usize) -> Words {
-        self.devices[who].as_ref().map(|device| held_but_for(device, TRASH)).unwrap_or_default()
+        let Some(device) = &self.devices[who] else { return Words::new() };
+        let mut held = held_but_for(device, TRASH);
+        held.extend(edited_in_trash(device));
+        held
     }
 
     /// Somebody went back to a backup who held these words; `store_of` is the device of
@@ -44,6 +50,9 @@ impl Simulation {
             let displaced = if store_of == Some(who) { ".crucible/" } else { TRASH };
             let held = held_but_for(device, displaced);
             live.extend(held.into_iter().filter(|word| !known.contains(word)));
+            if store_of.is_none() {
+                live.extend(edited_in_trash(device));
+            }
         }
         let gone = held.iter().filter(|word| !live.contains(*word));
         locked(&self.ledger).taken_away.extend(gone.cloned());
@@ -99,6 +108,22 @@ fn held_but_for(device: &Device, folder: &str) -> Words {
     for (path, bytes) in device.fs.disk().everything() {
         if !path.starts_with(folder) {
             held.extend(words(&bytes));
+        }
+    }
+    held
+}
+
+/// The words in files of the trash that were opened before they went there and written to since:
+/// the next round versions them.
+fn edited_in_trash(device: &Device) -> Words {
+    let everything = device.fs.disk().everything();
+    let mut held = Words::new();
+    for displaced in device.replica.store().displaced().unwrap_or_default() {
+        let Some(bytes) = everything.get(&displaced.undo) else { continue };
+        let as_known = [Naming::Markdown, Naming::Other];
+        let as_known = as_known.map(|naming| identify(bytes, naming).hash);
+        if displaced.undo.starts_with(TRASH) && !as_known.contains(&displaced.content) {
+            held.extend(words(bytes));
         }
     }
     held
