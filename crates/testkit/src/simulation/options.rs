@@ -86,7 +86,10 @@ impl Options {
         let world = Self { plant: Some(plant), ..Self::of(seed) };
         match plant {
             Plant::UndoNameNotDurable => {
-                Self { crashes: true, meddling: true, power_cuts: true, ..world }
+                // Seldom enough as it is: an edit and a power cut within three calls.
+                let calm = Self { network: false, clocks: false, server_clock: false, ..world };
+                let alone = Self { server_backup: false, device_backup: false, ..calm };
+                Self { crashes: true, meddling: true, power_cuts: true, full: false, ..alone }
             }
             Plant::AheadRefused => Self { clocks: true, server_clock: true, ..world },
             _ => world,
