@@ -89,6 +89,7 @@ fn steps(args: &Args) -> Vec<Step> {
             cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
         }),
         step("tests", tests),
+        step("first command", || cargo(&["run", "--quiet", "--locked", "--", "demo"])),
         step("doc tests", || cargo(&["test", "--doc", "--workspace", "--locked"])),
         step("documentation", documentation),
         step("simulation", move || simulation(seeds)),
