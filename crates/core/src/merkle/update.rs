@@ -345,8 +345,7 @@ impl<S: TreeRead> Writer<'_, S> {
     ) -> Result<Outcome, UpdateError<S::Error>> {
         let dir = |top| Entry::Dir { name: name.into(), top };
         let probe = dir(NodeHash::from_bytes([0; 32]));
-        // The place it would have is of no use: it is put in order afterwards.
-        let found = old.binary_search_by(|entry| entry.order().cmp(&probe.order())).ok();
+        let found = place_of(old, &probe);
         let top = found.and_then(|at| match old[at] {
             Entry::Dir { top, .. } => Some(top),
             Entry::Note { .. } | Entry::Gone { .. } => None,
@@ -415,6 +414,12 @@ impl<S: TreeRead> Writer<'_, S> {
     }
 }
 
+/// Where the entry of this name is, if it is there. The search's error only says where it would go,
+/// which is of no use: what is new is put in order afterwards.
+fn place_of(entries: &[Entry], probe: &Entry) -> Option<usize> {
+    entries.binary_search_by(|entry| entry.order().cmp(&probe.order())).ok()
+}
+
 fn fits(entries: &[Entry]) -> bool {
     is_bucket(entries.len(), entries.iter().map(Entry::key))
 }
@@ -425,7 +430,7 @@ fn apply_to_leaf<E: Error>(
     make: impl Fn(LeafHash) -> Entry,
 ) -> Result<Outcome, UpdateError<E>> {
     let probe = make(LeafHash::from_bytes([0; 32]));
-    let found = old.binary_search_by(|entry| entry.order().cmp(&probe.order())).ok();
+    let found = place_of(old, &probe);
     let present = found.and_then(|at| match old[at] {
         Entry::Note { leaf, .. } | Entry::Gone { leaf, .. } => Some(leaf),
         Entry::Dir { .. } => None,

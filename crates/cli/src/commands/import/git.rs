@@ -277,7 +277,9 @@ impl Blobs {
 
 impl Drop for Blobs {
     fn drop(&mut self) {
-        // Its input ends with us, and with that it ends; a kill only hastens it.
+        // Its input ends with us, and with that it ends; a kill only hastens it, and fails when it
+        // has ended already. What it was to give has been read, or an error was told: how it ended
+        // says nothing more.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
