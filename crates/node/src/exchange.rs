@@ -425,9 +425,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let version = self.store.version(id).map_err(EngineError::Repo)?;
             let version = version.ok_or(EngineError::Dangling(*id))?;
             let Some(live) = version.live() else { continue };
-            let row = self.store.file_of(&version.note).map_err(EngineError::Repo)?;
-            let at = row.filter(|row| row.content == *hash).map(|row| row.disk_path);
-            let Some(at) = at else {
+            let Some(at) = self.where_is(&version.note, hash)? else {
                 nowhere.insert(*id);
                 unsendable = Some(live.path.clone());
                 continue;
@@ -441,6 +439,17 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             return Ok(false);
         }
         Err(SyncError::ChangedMeanwhile { path })
+    }
+
+    /// The file that has these bytes of a note: its own, or one that was displaced.
+    fn where_is(&self, note: &NoteId, content: &ContentHash) -> Fallible<Option<String>, S> {
+        let row = self.store.file_of(note).map_err(EngineError::Repo)?;
+        if let Some(row) = row.filter(|row| row.content == *content) {
+            return Ok(Some(row.disk_path.as_str().to_owned()));
+        }
+        let mut displaced = self.store.displaced().map_err(EngineError::Repo)?.into_iter();
+        let found = displaced.find(|one| one.note == *note && one.content == *content);
+        Ok(found.map(|displaced| displaced.undo))
     }
 
     /// Sends the large assets here that the other side has versions of and no bytes any more: its
@@ -469,7 +478,8 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 continue;
             }
             let fs = &self.fs;
-            link.put_blob(&row.content, row.stat.bytes, &mut |offset| open_at(fs, &at, offset))?;
+            let open = &mut |offset| open_at(fs, at.as_str(), offset);
+            link.put_blob(&row.content, row.stat.bytes, open)?;
             sent.push(at);
         }
         Ok(sent)
@@ -545,8 +555,8 @@ fn correction(here_ms: u64, there_ms: u64) -> i64 {
     if by_ms.unsigned_abs() > CLOCK_AHEAD_MAX_MS { by_ms } else { 0 }
 }
 
-fn open_at<F: FileSystem>(fs: &F, at: &VaultPath, offset: u64) -> io::Result<Box<dyn Read>> {
-    let mut reader = fs.open(at.as_str())?;
+fn open_at<F: FileSystem>(fs: &F, at: &str, offset: u64) -> io::Result<Box<dyn Read>> {
+    let mut reader = fs.open(at)?;
     io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
     Ok(Box::new(reader))
 }

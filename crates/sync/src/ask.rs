@@ -18,7 +18,7 @@ use crate::guard::Loss;
 use crate::mint::Minter;
 use crate::pack::{Packer, Receiver, is_inline};
 use crate::policy::Policies;
-use crate::replica::{FileRow, ReplicaBatch, ReplicaMeta, ReplicaStore};
+use crate::replica::{Displaced, FileRow, ReplicaBatch, ReplicaMeta, ReplicaStore};
 use crate::repo::{Repo, Seq};
 use crate::staged::{EngineError, Merging, Staged, root_after};
 use crate::unpack::{Blobs, UnpackError, Unpacker};
@@ -84,7 +84,9 @@ pub fn request<S: ReplicaStore>(store: &S, asking: &Asking) -> Fallible<Request,
 }
 
 /// After a walk: tells what is here of notes that differ, and sends every version of them whose
-/// content is still here, because the other side may have forgotten more than their heads.
+/// content is still here, because the other side may have forgotten more than their heads: also
+/// what a file or displaced bytes were last in step with, to which a merge made elsewhere need not
+/// lead back here.
 ///
 /// # Errors
 /// [`EngineError`].
@@ -95,10 +97,13 @@ pub fn request_for<S: ReplicaStore>(
 ) -> Fallible<Request, S> {
     let mut have = Vec::with_capacity(notes.len());
     let mut versions = Vec::new();
+    let displaced = store.displaced().map_err(EngineError::Repo)?;
     for note in notes {
         let heads = store.heads(note).map_err(EngineError::Repo)?;
         if !asking.pull_only {
-            versions.extend(with_ancestors(store, &heads)?);
+            let displaced: Vec<&Displaced> =
+                displaced.iter().filter(|displaced| displaced.note == *note).collect();
+            versions.extend(all_known(store, note, &heads, &displaced)?);
         }
         have.push(Have { note: *note, heads });
     }
@@ -106,29 +111,40 @@ pub fn request_for<S: ReplicaStore>(
     request_with(store, &asking, &versions, have)
 }
 
-/// The versions from which `heads` descend as far as they and their bytes are here, parents first.
-fn with_ancestors<S: ReplicaStore>(store: &S, heads: &[VersionId]) -> Fallible<Vec<VersionId>, S> {
+/// The versions of a note that are here with their bytes, parents first: what `heads`, its file and
+/// its displaced bytes descend from.
+fn all_known<S: ReplicaStore>(
+    store: &S,
+    note: &NoteId,
+    heads: &[VersionId],
+    displaced: &[&Displaced],
+) -> Fallible<Vec<VersionId>, S> {
     const VERSIONS_MAX: usize = 64;
+    let row = store.file_of(note).map_err(EngineError::Repo)?;
+    // A blob that lies nowhere here, any more or yet, cannot be sent.
+    let has_file = |content: &ContentHash| {
+        row.as_ref().is_some_and(|row| row.content == *content)
+            || displaced.iter().any(|displaced| displaced.content == *content)
+    };
+    let mut open: Vec<VersionId> = displaced.iter().map(|displaced| displaced.version).collect();
+    open.extend(row.as_ref().map(|row| row.version));
+    // Taken from the end: heads come first where there are too many.
+    open.extend(heads);
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut open = heads.to_vec();
     while let Some(id) = open.pop() {
         if found.len() >= VERSIONS_MAX || !seen.insert(id) {
             continue;
         }
         let Some(version) = store.version(&id).map_err(EngineError::Repo)? else { continue };
-        let here = match version.live() {
-            Some(live) => {
-                !is_inline(live) || store.has_content(&live.content).map_err(EngineError::Repo)?
+        let is_here = match version.live() {
+            Some(live) if is_inline(live) => {
+                store.has_content(&live.content).map_err(EngineError::Repo)?
             }
+            Some(live) => has_file(&live.content),
             None => true,
         };
-        // A blob that is not in the folder, any more or yet, cannot be sent from here.
-        let row = store.file_of(&version.note).map_err(EngineError::Repo)?;
-        let is_placed = |content| row.as_ref().is_some_and(|row| row.content == content);
-        let sendable =
-            here && version.live().is_none_or(|live| is_inline(live) || is_placed(live.content));
-        if sendable {
+        if is_here {
             found.push((version.stamp, id));
         }
         open.extend(&version.parents);
