@@ -344,6 +344,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         for id in self.store.unsent().map_err(EngineError::Repo)? {
             notes.insert(self.known_version(&id)?.note);
         }
+        // It may have forgotten the losing side of a merge that another device brought back.
+        let displaced = self.store.displaced().map_err(EngineError::Repo)?;
+        notes.extend(displaced.iter().map(|displaced| displaced.note));
         Ok(notes.into_iter().collect())
     }
 

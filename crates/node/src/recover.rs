@@ -285,8 +285,9 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             let path = self.path_of(&displaced)?;
             let naming = Naming::of(&path);
             let looked = self.fs.stat(&displaced.undo).and_then(|stat| {
+                // A clock that was set back has to come to that time first.
                 let is_old = displaced.round + 1 < number
-                    && !(0..HELD_OPEN_NS).contains(&now_ns.saturating_sub(stat.ctime_ns));
+                    && now_ns.saturating_sub(stat.ctime_ns) >= HELD_OPEN_NS;
                 // It was given this name after the last write, and nobody wrote since.
                 let is_still = stat.mtime_ns < stat.ctime_ns.saturating_sub(grain_ns);
                 match is_still && !is_old {
