@@ -493,3 +493,26 @@ fn a_name_that_is_too_long_as_a_disk_decomposes_it_goes_over_and_is_edited() {
     assert_eq!(a.read(&name).as_deref(), Some("zero\none\ntwo\n"));
     assert_eq!(b.read(&name), a.read(&name));
 }
+
+#[test]
+fn a_displaced_file_held_open_is_watched_while_the_clock_is_set_back() {
+    const DAY_NS: i64 = 24 * 3_600_000_000_000;
+    let (mut a, mut b) = pair();
+    a.write("a.md", "one\n");
+    a.sync();
+    b.sync();
+    let editor = a.replica.fs().disk().user_open("a.md").unwrap();
+    b.write("a.md", "one\n\ntwo\n");
+    b.sync();
+    a.sync();
+    a.replica.fs().disk().now_ns -= DAY_NS;
+    for _ in 0..4 {
+        a.sync();
+    }
+    a.replica.fs().disk().user_append(editor, b"late\n").unwrap();
+    a.sync();
+    b.sync();
+    in_step(&a, &b);
+    let text = a.read("a.md").unwrap();
+    assert!(text.contains("two\n") && text.contains("late\n"), "{text}");
+}
