@@ -424,7 +424,13 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             Some(Placed::Occupied) => {
                 outcome.postpone_occupied(step.note, &wanted.path, round);
             }
-            Some(Placed::Done { stat, displaced }) => {
+            Some(Placed::Done { stat, tells_edits, displaced }) => {
+                // From when on a change would show in how the file looks; never trusted before a
+                // scan has seen it where that cannot be said.
+                let grain_ns = self.fs.facts().time_grain_ns;
+                let told = stat.filter(|_| tells_edits);
+                let seen_ns =
+                    told.map_or(0, |stat| stat.ctime_ns.saturating_add(grain_ns).saturating_add(1));
                 outcome.batch.files.push(FileRow {
                     disk_path: wanted.path.clone(),
                     note: step.note,
@@ -432,8 +438,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                     content: wanted.live.content,
                     kind: wanted.live.kind,
                     stat: stat.as_ref().map(to_file_stat).unwrap_or_default(),
-                    // Never trusted before a scan has seen it: the write was just now.
-                    seen_ns: 0,
+                    seen_ns,
                 });
                 let row = step.row.as_ref();
                 let (note, before) = (step.note, row.map(|row| row.version));

@@ -522,7 +522,7 @@ impl<F: FileSystem, S: ReplicaStore> Recording<'_, F, S> {
 
     /// First versions share packs, which are kept and sent as they are made here.
     fn put_packed(&mut self, hash: ContentHash, bytes: std::sync::Arc<[u8]>) -> Fallible<(), S> {
-        if self.staged.has_content(&hash)? {
+        if self.staged.has_inline(&hash)? {
             return Ok(());
         }
         if !self.pack.is_empty() && self.pack.len() + bytes.len() > PACK_RAW_AIM {

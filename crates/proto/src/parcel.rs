@@ -42,6 +42,8 @@ pub enum Bytes {
     Elsewhere,
     /// The next `bytes` bytes of the pack with this number, in the order of records.
     Packed(u32),
+    /// `bytes` bytes of the pack with this number, from this one on; the next follow them.
+    PackedAt(u32, u32),
     /// A frame against the content of the record's parent.
     Delta(Vec<u8>),
     /// A frame against other content that the receiver has.
@@ -321,6 +323,11 @@ impl Wire for Bytes {
         match self {
             Self::Elsewhere => None::<u32>.put(sink),
             Self::Packed(pack) => pack.put(sink),
+            Self::PackedAt(pack, at) => {
+                put_array(sink, 2);
+                pack.put(sink);
+                at.put(sink);
+            }
             Self::Delta(frame) => put_bytes(sink, frame),
             Self::DeltaTo(base, frame) => {
                 put_array(sink, 2);
@@ -339,16 +346,21 @@ impl Wire for Bytes {
             Type::Bytes => Self::Delta(get_bytes(d, PACK_RAW_MAX)?.to_vec()),
             Type::Array => {
                 get_array(d, 2)?;
+                if d.datatype()? != Type::Bytes {
+                    return Ok(Self::PackedAt(pack_number(d)?, u32::get(d)?));
+                }
                 let base = ContentHash::get(d)?;
                 Self::DeltaTo(base, get_bytes(d, PACK_RAW_MAX)?.to_vec())
             }
-            _ => {
-                let pack = u32::get(d)?;
-                rule((pack as usize) < PACKS_MAX, "a pack's number is within its bound")?;
-                Self::Packed(pack)
-            }
+            _ => Self::Packed(pack_number(d)?),
         })
     }
+}
+
+fn pack_number(d: &mut Decoder<'_>) -> Result<u32, DecodeError> {
+    let pack = u32::get(d)?;
+    rule((pack as usize) < PACKS_MAX, "a pack's number is within its bound")?;
+    Ok(pack)
 }
 
 impl Wire for Content {

@@ -40,6 +40,11 @@ pub fn unzip(frame: &[u8], raw_bytes: usize) -> Result<Vec<u8>, UnzipError> {
     decompress(&[], frame, raw_bytes)
 }
 
+/// More bytes than any sensible frame of `raw_bytes` has.
+pub fn bound(raw_bytes: usize) -> usize {
+    zstd::zstd_safe::compress_bound(raw_bytes)
+}
+
 /// Compresses `raw` against `base`: 61-82 bytes for the median real edit of a note.
 pub fn delta(base: &[u8], raw: &[u8]) -> Vec<u8> {
     compress(base, raw, DELTA_LEVEL)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crucible_core::hash::ContentHash;
 use crucible_proto::zip;
-use crucible_sync::repo::{Body, NewContent, Pack};
+use crucible_sync::repo::{Body, NewContent, Pack, PackPlace};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::error::{Fault, intact, rule};
@@ -306,7 +306,7 @@ impl<'c> Incoming<'c> {
         if let Some(k) = self.stored_packs[index] {
             return Ok(k);
         }
-        let k = write_pack(self.conn, &self.packs[index])?;
+        let k = write_pack(self.conn, &self.packs[index], false)?;
         self.stored_packs[index] = Some(k);
         Ok(k)
     }
@@ -332,10 +332,47 @@ pub(crate) fn recode(
     Ok((kib(raw.len() as u64), Form::Whole(whole)))
 }
 
-pub(crate) fn write_pack(conn: &Connection, pack: &Pack) -> Result<i64, Fault> {
-    let mut insert =
-        conn.prepare_cached("INSERT INTO packs (bytes, tight, frame) VALUES (?1, 0, ?2)")?;
-    Ok(insert.insert((pack.raw_bytes, &pack.frame))?)
+pub(crate) fn write_pack(conn: &Connection, pack: &Pack, tight: bool) -> Result<i64, Fault> {
+    let mut insert = conn
+        .prepare_cached("INSERT INTO packs (bytes, tight, sum, frame) VALUES (?1, ?2, ?3, ?4)")?;
+    Ok(insert.insert((pack.raw_bytes, tight, sum(&pack.frame), &pack.frame))?)
+}
+
+/// What shows that the disk has not changed a frame, at a fraction of decoding it.
+pub(crate) fn sum(frame: &[u8]) -> [u8; 16] {
+    let hash = ContentHash::of_blob(frame);
+    *hash.as_bytes().first_chunk().expect("a hash is longer")
+}
+
+/// Where the bytes of `hash` lie in a pack.
+pub(crate) fn pack_place(
+    conn: &Connection,
+    hash: &ContentHash,
+) -> Result<Option<PackPlace>, Fault> {
+    let mut select = conn.prepare_cached(
+        "SELECT c.pack, c.at, p.bytes FROM contents c JOIN packs p ON p.k = c.pack
+         WHERE substr(c.hash, 1, 5) = ?1 AND c.hash = ?2",
+    )?;
+    let key = (&hash.as_bytes()[..PREFIX], hash.as_bytes());
+    let row = |row: &Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?, row.get(2)?));
+    let found: Option<(u64, u32, u32)> = select.query_row(key, row).optional()?;
+    Ok(found.map(|(pack, offset, raw_bytes)| PackPlace { pack, offset, raw_bytes }))
+}
+
+/// The pack that holds the bytes of `hash`.
+pub(crate) fn pack_of(conn: &Connection, hash: &ContentHash) -> Result<Option<Pack>, Fault> {
+    let mut select = conn.prepare_cached(
+        "SELECT p.bytes, p.sum, p.frame FROM contents c JOIN packs p ON p.k = c.pack
+         WHERE substr(c.hash, 1, 5) = ?1 AND c.hash = ?2",
+    )?;
+    let key = (&hash.as_bytes()[..PREFIX], hash.as_bytes());
+    let row = |row: &Row<'_>| {
+        let pack = Pack { raw_bytes: row.get(0)?, frame: row.get(2)? };
+        Ok((pack, row.get::<_, Vec<u8>>(1)?))
+    };
+    let Some((pack, stored)) = select.query_row(key, row).optional()? else { return Ok(None) };
+    intact(stored == sum(&pack.frame), "packs have their sum")?;
+    Ok(Some(pack))
 }
 
 /// Stores a form, in the row `k` or in a new one.

@@ -16,6 +16,11 @@ macro_rules! delegate_repo {
                 -> Vec<crucible_core::id::VersionId>);
             delegate_repo!(@ $db content(hash: &crucible_core::hash::ContentHash)
                 -> Option<std::sync::Arc<[u8]>>);
+            delegate_repo!(@ $db pack_place(hash: &crucible_core::hash::ContentHash)
+                -> Option<crucible_sync::repo::PackPlace>);
+            delegate_repo!(@ $db pack_of(hash: &crucible_core::hash::ContentHash)
+                -> Option<crucible_sync::repo::Pack>);
+            delegate_repo!(@ $db has_inline(hash: &crucible_core::hash::ContentHash) -> bool);
             delegate_repo!(@ $db has_content(hash: &crucible_core::hash::ContentHash) -> bool);
             delegate_repo!(@ $db node(hash: &crucible_core::id::NodeHash) -> Option<Vec<u8>>);
             delegate_repo!(@ $db seq_of_root(root: &crucible_core::id::RootHash)

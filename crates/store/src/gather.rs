@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use crucible_proto::limits::PACK_RAW_AIM;
 use crucible_proto::zip;
+use crucible_sync::repo::Pack;
 use rusqlite::{Connection, Transaction};
 
 use crate::contents::{self, Decoded, Form, cost_max, kib};
@@ -117,9 +118,9 @@ fn pack(tx: &Transaction<'_>, group: &Group) -> Result<(), Fault> {
         let gone = Fault::Damaged("a text that is kept alone is stored");
         raw.extend_from_slice(&decoded.decode(tx, contents::by_k(tx, k)?)?.ok_or(gone)?);
     }
-    let mut insert =
-        tx.prepare_cached("INSERT INTO packs (bytes, tight, frame) VALUES (?1, 1, ?2)")?;
-    let pack = insert.insert((raw.len() as i64, zip::zip_tight(&raw)))?;
+    let raw_bytes = u32::try_from(raw.len()).map_err(|_| Fault::Damaged("packs are bounded"))?;
+    let pack = Pack { raw_bytes, frame: zip::zip_tight(&raw) };
+    let pack = contents::write_pack(tx, &pack, true)?;
     let cost = kib(raw.len() as u64);
     let mut dearer = tx.prepare_cached("UPDATE contents SET cost = ?2 WHERE k = ?1")?;
     for (k, at) in places {

@@ -196,8 +196,9 @@ fn tighten_one(conn: &Transaction<'_>) -> Result<bool, Fault> {
     let raw = zip::unzip(&frame, bytes).map_err(|_| Fault::Damaged("frames decode"))?;
     let tight = zip::zip_tight(&raw);
     let smaller = if tight.len() < frame.len() { tight } else { frame };
-    let mut update = conn.prepare_cached("UPDATE packs SET tight = 1, frame = ?2 WHERE k = ?1")?;
-    update.execute((k, smaller))?;
+    let mut update =
+        conn.prepare_cached("UPDATE packs SET tight = 1, sum = ?2, frame = ?3 WHERE k = ?1")?;
+    update.execute((k, contents::sum(&smaller), smaller))?;
     Ok(true)
 }
 
@@ -217,7 +218,7 @@ fn rewrite_pack(conn: &Connection, pack: i64) -> Result<(), Fault> {
         raw.extend_from_slice(&decoded.decode(conn, member)?.ok_or(gone)?);
     }
     let raw_bytes = u32::try_from(raw.len()).map_err(|_| Fault::Damaged("packs are bounded"))?;
-    let pack = contents::write_pack(conn, &Pack { raw_bytes, frame: zip::zip(&raw) })?;
+    let pack = contents::write_pack(conn, &Pack { raw_bytes, frame: zip::zip(&raw) }, false)?;
     for (k, at) in places {
         let cost = contents::kib(u64::from(raw_bytes));
         contents::rewrite(conn, k, cost, &Form::Packed { pack, at })?;

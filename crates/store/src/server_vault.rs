@@ -146,9 +146,7 @@ impl ServerRepo for ServerVault {
             }
             Ok(applied)
         })?;
-        if !applied.dropped.is_empty() {
-            self.db.seen.borrow_mut().clear();
-        }
+        self.db.remember(batch, &applied);
         Ok(())
     }
 }

@@ -232,9 +232,7 @@ impl ReplicaStore for SyncDb {
             write_journal(tx, batch)?;
             Ok(applied)
         })?;
-        if !applied.dropped.is_empty() {
-            self.db.seen.borrow_mut().clear();
-        }
+        self.db.remember(&batch.repo, &applied);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use crucible_core::conflict::Conflict;
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{ConflictId, NodeHash, NoteId, ReplicaId, RootHash, VaultId, VersionId};
 use crucible_core::version::{KeyStamps, Live, State, TagDots, Version};
-use crucible_sync::repo::{ConflictEvent, ConflictState, Repo, Seq};
+use crucible_sync::repo::{Batch, ConflictEvent, ConflictState, Pack, PackPlace, Repo, Seq};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
 
@@ -23,7 +23,7 @@ use crate::interned::Names;
 use crate::recent::Recent;
 use crate::schema::PREFIX;
 use crate::version_row;
-use crate::write_batch::{decode_conflict, decode_heads, root_key};
+use crate::write_batch::{Applied, decode_conflict, decode_heads, root_key};
 
 /// Versions remembered.
 const VERSIONS_MAX: usize = 8 << 10;
@@ -113,6 +113,18 @@ impl VaultDb {
             Ok(done)
         };
         run().map_err(|fault: Fault| fault.at(&self.path))
+    }
+
+    /// After a batch was committed: what it wrote is asked for next.
+    pub(crate) fn remember(&self, batch: &Batch, applied: &Applied) {
+        let mut seen = self.seen.borrow_mut();
+        if !applied.dropped.is_empty() {
+            seen.clear();
+            return;
+        }
+        for (id, version) in &batch.versions {
+            seen.versions.put(*id, Arc::clone(version), 1);
+        }
     }
 
     fn one<T>(
@@ -322,6 +334,18 @@ impl Repo for VaultDb {
 
     fn content(&self, hash: &ContentHash) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.read(|conn, seen| seen.decoded.read(conn, hash))
+    }
+
+    fn pack_place(&self, hash: &ContentHash) -> Result<Option<PackPlace>, StoreError> {
+        self.read(|conn, _| contents::pack_place(conn, hash))
+    }
+
+    fn pack_of(&self, hash: &ContentHash) -> Result<Option<Pack>, StoreError> {
+        self.read(|conn, _| contents::pack_of(conn, hash))
+    }
+
+    fn has_inline(&self, hash: &ContentHash) -> Result<bool, StoreError> {
+        self.read(|conn, _| contents::is_here(conn, hash))
     }
 
     fn has_content(&self, hash: &ContentHash) -> Result<bool, StoreError> {

@@ -480,3 +480,29 @@ fn a_database_that_another_process_writes_to_is_said_to_be_busy() {
     other.execute_batch("COMMIT").unwrap();
     db.commit(&ReplicaBatch { repo: batch, ..Default::default() }).unwrap();
 }
+
+#[test]
+fn a_pack_that_the_disk_changed_is_not_sent_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("sync.db");
+    let mut db = device(&at);
+    let text = text(3);
+    let hash = ContentHash::of_text(&text);
+    let version = version(&db, "a.md", 1, hash, text.len() as u64);
+    let mut staged = Staged::new(&db);
+    let frame = zip::zip(text.as_bytes());
+    let stored = Pack { raw_bytes: text.len() as u32, frame };
+    let pack = staged.put_pack(stored.clone());
+    let body = Body::Packed { pack, offset: 0 };
+    staged.put_content(hash, text.as_bytes().into(), body).unwrap();
+    staged.put_version(version).unwrap();
+    let repo = staged.finish().unwrap();
+    db.commit(&ReplicaBatch { repo, ..ReplicaBatch::default() }).unwrap();
+    let place = db.pack_place(&hash).unwrap().unwrap();
+    assert_eq!((place.offset, place.raw_bytes), (0, stored.raw_bytes));
+    assert_eq!(db.pack_of(&hash).unwrap(), Some(stored));
+    let other = Connection::open(&at).unwrap();
+    other.execute("UPDATE packs SET frame = zeroblob(length(frame))", []).unwrap();
+    let error = db.pack_of(&hash).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+}

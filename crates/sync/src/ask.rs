@@ -182,7 +182,7 @@ fn request_with<S: ReplicaStore>(
         replica: meta.replica,
         common: meta.common_root,
         cursor: asking.cursor,
-        push: packer.finish(),
+        push: packer.finish()?,
         more: taken < versions.len(),
         have,
         allow_mass_delete: asking.allow_mass_delete,

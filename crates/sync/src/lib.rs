@@ -12,6 +12,7 @@ pub mod ask;
 pub mod guard;
 pub mod mint;
 pub mod pack;
+mod packs;
 pub mod policy;
 pub mod replica;
 pub mod repo;

@@ -16,9 +16,10 @@ use crucible_core::version_vector::Dot;
 use crucible_proto::limits::{
     INLINE_BYTES_MAX, MOVED_MAX, NAMES_MAX, PACK_RAW_AIM, PAGE_NOTES_MAX, PAGE_RAW_AIM,
 };
-use crucible_proto::parcel::{Bytes, Content, Group, PackFrame, Parcel, Prefix, Record};
+use crucible_proto::parcel::{Bytes, Content, Group, Parcel, Prefix, Record};
 use crucible_proto::zip;
 
+use crate::packs::{Loose, Packs};
 use crate::repo::{Repo, Seq};
 use crate::staged::{EngineError, Staged};
 
@@ -46,7 +47,10 @@ pub struct Packer<'p, 'r, R: Repo> {
     /// Versions in the parcel, which the receiver will know.
     packed: BTreeSet<VersionId>,
     contents: BTreeSet<ContentHash>,
-    raw: Vec<u8>,
+    /// What goes into packs, in the order of the records that name it.
+    loose: Vec<Loose>,
+    /// The last of them is followed by more in its stored pack, which is best sent at one go.
+    inside_pack: bool,
     raw_total: usize,
     records: usize,
     /// Keys and tags named so far; half the bound leaves room for one more version's.
@@ -66,7 +70,8 @@ impl<'p, 'r, R: Repo> Packer<'p, 'r, R> {
             parcel: Parcel::default(),
             packed: BTreeSet::new(),
             contents: BTreeSet::new(),
-            raw: Vec::new(),
+            loose: Vec::new(),
+            inside_pack: false,
             raw_total: 0,
             records: 0,
             names: 0,
@@ -76,9 +81,8 @@ impl<'p, 'r, R: Repo> Packer<'p, 'r, R> {
 
     /// Whether the parcel is a full page.
     pub fn is_full(&self) -> bool {
-        self.raw_total >= PAGE_RAW_AIM
-            || self.records >= PAGE_NOTES_MAX
-            || self.names >= NAMES_MAX / 2
+        let aim = if self.inside_pack { PAGE_RAW_AIM + PACK_RAW_AIM } else { PAGE_RAW_AIM };
+        self.raw_total >= aim || self.records >= PAGE_NOTES_MAX || self.names >= NAMES_MAX / 2
     }
 
     /// Packs versions in this order, parents before children, until the page is full; returns
@@ -119,9 +123,16 @@ impl<'p, 'r, R: Repo> Packer<'p, 'r, R> {
     }
 
     /// The finished parcel.
-    pub fn finish(mut self) -> Parcel {
-        self.close_pack();
-        self.parcel
+    pub fn finish(mut self) -> Fallible<Parcel, R> {
+        let mut packs = Packs::new(self.staged, &self.loose);
+        let mut loose = self.loose.iter();
+        for record in self.parcel.groups.iter_mut().flat_map(|group| &mut group.records) {
+            if let Some(source @ Bytes::Packed(_)) = source_of(record) {
+                *source = packs.put(loose.next().expect("each packed source has its content"))?;
+            }
+        }
+        self.parcel.packs = packs.finish();
+        Ok(self.parcel)
     }
 
     fn add(&mut self, version: &Version, record: Record, count: u64) {
@@ -273,26 +284,13 @@ impl<'p, 'r, R: Repo> Packer<'p, 'r, R> {
         if !is_inline(live) || self.contents.contains(&live.content) {
             return Ok(Bytes::Elsewhere);
         }
-        let raw = self.raw_of(live)?;
-        if !self.raw.is_empty() && self.raw.len() + raw.len() > PACK_RAW_AIM {
-            self.close_pack();
-        }
-        self.raw.extend_from_slice(&raw);
-        self.raw_total += raw.len();
-        Ok(Bytes::Packed(self.parcel.packs.len() as u32))
-    }
-
-    fn close_pack(&mut self) {
-        // A pack of empty files still is one: records point into it.
-        let number = self.parcel.packs.len() as u32;
-        let used = self.parcel.groups.iter().flat_map(|group| &group.records).any(
-            |record| matches!(source_of(record), Some(Bytes::Packed(pack)) if *pack == number),
-        );
-        if used || !self.raw.is_empty() {
-            let raw = std::mem::take(&mut self.raw);
-            let frame = zip::zip(&raw);
-            self.parcel.packs.push(PackFrame { raw_bytes: raw.len() as u32, frame });
-        }
+        let stored = self.staged.pack_place(&live.content)?;
+        self.inside_pack = stored
+            .is_some_and(|place| u64::from(place.offset) + live.bytes < u64::from(place.raw_bytes));
+        self.raw_total += live.bytes as usize;
+        self.loose.push(Loose { hash: live.content, bytes: live.bytes, stored });
+        // Which pack it is is said when all are known.
+        Ok(Bytes::Packed(0))
     }
 
     fn push_folder(&mut self, folder: &FolderRun, first: &Version, ids: &[VersionId]) {
@@ -522,10 +520,10 @@ fn dotted_here(dot: Dot, live: &Live, old: &Live) -> Vec<String> {
     live.tags.keys().filter(|tag| has(&live.tags, tag) && !has(&old.tags, tag)).cloned().collect()
 }
 
-fn source_of(record: &Record) -> Option<&Bytes> {
+fn source_of(record: &mut Record) -> Option<&mut Bytes> {
     match record {
-        Record::Full { source, .. } => source.as_ref(),
-        Record::Create { content, .. } | Record::Edit { content, .. } => Some(&content.source),
+        Record::Full { source, .. } => source.as_mut(),
+        Record::Create { content, .. } | Record::Edit { content, .. } => Some(&mut content.source),
         Record::Move { .. } | Record::Delete { .. } | Record::FolderMove { .. } => None,
     }
 }

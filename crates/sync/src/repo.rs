@@ -35,6 +35,12 @@ pub trait Repo {
     fn heads(&self, note: &NoteId) -> Result<Vec<VersionId>, Self::Error>;
     /// Bytes of a note's text or of a small asset, verified against `hash` when they were stored.
     fn content(&self, hash: &ContentHash) -> Result<Option<Arc<[u8]>>, Self::Error>;
+    /// Where the bytes of `hash` lie in a pack; `None` when they are kept otherwise.
+    fn pack_place(&self, hash: &ContentHash) -> Result<Option<PackPlace>, Self::Error>;
+    /// The pack that holds the bytes of `hash`, with the frame verified to be as it was stored.
+    fn pack_of(&self, hash: &ContentHash) -> Result<Option<Pack>, Self::Error>;
+    /// Whether the bytes of `hash` are here as content, which those of a note or small asset are.
+    fn has_inline(&self, hash: &ContentHash) -> Result<bool, Self::Error>;
     /// Whether the bytes of `hash` are here, as content or as a blob.
     fn has_content(&self, hash: &ContentHash) -> Result<bool, Self::Error>;
     /// The encoded node of the current tree.
@@ -130,6 +136,17 @@ pub struct Pack {
     pub raw_bytes: u32,
     /// The frame.
     pub frame: Vec<u8>,
+}
+
+/// Where a content lies in a stored pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackPlace {
+    /// Which pack: the same number for all that lie in it, as long as nothing is written.
+    pub pack: u64,
+    /// Where the content begins in the raw bytes.
+    pub offset: u32,
+    /// All raw bytes of the pack.
+    pub raw_bytes: u32,
 }
 
 /// What one transaction writes. Order within is by need: packs, contents, versions, heads, tree.

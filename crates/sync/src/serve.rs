@@ -371,7 +371,7 @@ impl<R: Repo> Serving<'_, R> {
             at += told;
         }
         let next = (at < asked.len()).then(|| self.cursor_after(&asked[..at]));
-        Ok((packer.finish(), next))
+        Ok((packer.finish()?, next))
     }
 
     fn cursor_after(&self, told: &[Asked]) -> Cursor {

@@ -20,7 +20,7 @@ use crucible_core::version::{State, Version};
 use crucible_core::view::{self, Outcome, Policy, Source};
 use crucible_proto::zip;
 
-use crate::repo::{Batch, Body, NewContent, Pack, Repo};
+use crate::repo::{Batch, Body, NewContent, Pack, PackPlace, Repo};
 
 /// Why the engine could not go on. All of it is about this side's own store.
 #[derive(Debug, thiserror::Error)]
@@ -177,12 +177,25 @@ impl<'r, R: Repo> Staged<'r, R> {
         }
     }
 
+    /// Where stored content lies in a pack; what is only staged lies in none yet.
+    pub fn pack_place(&self, hash: &ContentHash) -> Fallible<Option<PackPlace>, R> {
+        self.repo.pack_place(hash).map_err(EngineError::Repo)
+    }
+
     /// Whether content is staged or stored, also as a blob.
     pub fn has_content(&self, hash: &ContentHash) -> Fallible<bool, R> {
         if self.contents.contains_key(hash) {
             return Ok(true);
         }
         self.repo.has_content(hash).map_err(EngineError::Repo)
+    }
+
+    /// Whether content that is no blob is staged or stored.
+    pub fn has_inline(&self, hash: &ContentHash) -> Fallible<bool, R> {
+        if self.contents.contains_key(hash) {
+            return Ok(true);
+        }
+        self.repo.has_inline(hash).map_err(EngineError::Repo)
     }
 
     /// The heads of a note, staged or stored; sorted.
@@ -248,7 +261,7 @@ impl<'r, R: Repo> Staged<'r, R> {
         if self.contents.contains_key(&hash) {
             return Ok(());
         }
-        if !self.repo.has_content(&hash).map_err(EngineError::Repo)? {
+        if !self.repo.has_inline(&hash).map_err(EngineError::Repo)? {
             let size = u32::try_from(bytes.len()).expect("inline content is bounded");
             self.batch.contents.push(NewContent { hash, bytes: size, body });
         }
@@ -263,7 +276,7 @@ impl<'r, R: Repo> Staged<'r, R> {
         bytes: Arc<[u8]>,
         base: Option<&ContentHash>,
     ) -> Fallible<(), R> {
-        if self.has_content(&hash)? {
+        if self.has_inline(&hash)? {
             return Ok(());
         }
         if let Some(base) = base

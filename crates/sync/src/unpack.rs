@@ -71,7 +71,10 @@ pub struct Unpacker<'u, 'r, R: Repo> {
 
 struct OpenPack {
     raw: Arc<[u8]>,
+    /// Where the next content begins, if its record does not say.
     offset: usize,
+    /// Raw bytes that records may still take.
+    left: usize,
     frame: Option<PackFrame>,
     staged_as: Option<usize>,
 }
@@ -278,7 +281,10 @@ impl<R: Repo> Unpacker<'_, '_, R> {
                 }
                 return Ok(());
             }
-            Bytes::Packed(number) => return self.packed(live, number as usize, packs),
+            Bytes::Packed(number) => return self.packed(live, number as usize, None, packs),
+            Bytes::PackedAt(number, at) => {
+                return self.packed(live, number as usize, Some(at as usize), packs);
+            }
             Bytes::Delta(frame) => (parent.ok_or(UnpackError::Unresolved)?, frame),
             Bytes::DeltaTo(base, frame) => (base, frame),
         };
@@ -291,14 +297,25 @@ impl<R: Repo> Unpacker<'_, '_, R> {
         Ok(())
     }
 
-    fn packed(&mut self, live: &Live, number: usize, packs: &mut [OpenPack]) -> Fallible<(), R> {
+    fn packed(
+        &mut self,
+        live: &Live,
+        number: usize,
+        at: Option<usize>,
+        packs: &mut [OpenPack],
+    ) -> Fallible<(), R> {
         let pack = packs.get_mut(number).ok_or(UnpackError::Rule("a record's pack is there"))?;
         rule(live.bytes <= PACK_RAW_MAX as u64, "packed content is within its bound")?;
-        let (offset, end) = (pack.offset, pack.offset + live.bytes as usize);
-        let raw = pack.raw.get(offset..end).ok_or(UnpackError::Rule("a pack holds its records"))?;
+        let bytes = live.bytes as usize;
+        let offset = at.unwrap_or(pack.offset);
+        let raw = pack.raw.get(offset..offset.saturating_add(bytes));
+        let raw = raw.ok_or(UnpackError::Rule("a pack holds its records"))?;
+        // Else a small parcel could have the same bytes hashed again and again.
+        let left = pack.left.checked_sub(bytes);
+        pack.left = left.ok_or(UnpackError::Rule("the records take a pack's bytes once"))?;
         verify(live, raw)?;
-        pack.offset = end;
-        if self.staged.has_content(&live.content)? {
+        pack.offset = offset + bytes;
+        if self.staged.has_inline(&live.content)? {
             return Ok(());
         }
         let raw = raw.into();
@@ -321,7 +338,10 @@ fn open_pack<E: std::error::Error + Send + Sync + 'static>(
 ) -> Result<OpenPack, UnpackError<E>> {
     let raw = zip::unzip(&pack.frame, pack.raw_bytes as usize)
         .map_err(|_| UnpackError::Rule("a pack decodes to its announced size"))?;
-    Ok(OpenPack { raw: raw.into(), offset: 0, frame: Some(pack), staged_as: None })
+    // It is kept and sent on as it came.
+    rule(pack.frame.len() <= zip::bound(raw.len()), "a frame is hardly larger than its content")?;
+    let left = raw.len();
+    Ok(OpenPack { raw: raw.into(), offset: 0, left, frame: Some(pack), staged_as: None })
 }
 
 fn verify<E: std::error::Error + Send + Sync + 'static>(

@@ -9,13 +9,14 @@ use crucible_core::merkle::diff;
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Kind;
 use crucible_proto::message::{self, Answer, Round};
-use crucible_proto::parcel::Record;
+use crucible_proto::parcel::{Bytes, Content, Group, PackFrame, Parcel, Record};
+use crucible_proto::zip;
 use crucible_store::server_repo::{Origin, ServerRepo};
 use crucible_sync::ask::{self, Asking, Losses};
 use crucible_sync::mint::{self, Again, Change, Found, Minter};
 use crucible_sync::policy::Policies;
 use crucible_sync::replica::{ReplicaBatch, ReplicaMeta, ReplicaStore};
-use crucible_sync::repo::Repo;
+use crucible_sync::repo::{Body, Pack, Repo};
 use crucible_sync::serve::{Access, ServeError, serve};
 use crucible_sync::staged::{Staged, Tree};
 use crucible_sync::unpack::UnpackError;
@@ -515,4 +516,126 @@ fn bytes_that_are_not_those_a_version_names_are_refused_by_path() {
     let refused = serve(&server.store, VAULT, round, 1_000_000, Access::Write).unwrap_err();
     let ServeError::Unpack(UnpackError::Mismatch { path }) = refused else { panic!("{refused}") };
     assert_eq!(path, p("a.md"));
+}
+
+impl Device {
+    /// Notes whose first texts share one pack.
+    fn create_packed(&mut self, texts: &[(String, String)]) {
+        let mut meta = self.store.meta().unwrap();
+        let store = self.store.clone();
+        let mut staged = Staged::new(&store);
+        let raw = texts.iter().map(|(_, text)| text.as_str()).collect::<String>();
+        let frame = zip::zip_tight(raw.as_bytes());
+        let pack = staged.put_pack(Pack { raw_bytes: raw.len() as u32, frame });
+        let (mut offset, mut unsent) = (0, Vec::new());
+        self.now_ms += 1;
+        let mut minter = Minter::new(&mut meta, self.now_ms);
+        for (path, text) in texts {
+            let (bytes, body) = (text.as_bytes().into(), Body::Packed { pack, offset });
+            staged.put_content(ContentHash::of_text(text), bytes, body).unwrap();
+            offset += text.len() as u32;
+            let change = Change::Created { path: p(path), found: found(text) };
+            unsent.push(minter.mint(&mut staged, &change).unwrap());
+        }
+        let repo = staged.finish().unwrap();
+        let batch = ReplicaBatch { repo, meta: Some(meta), unsent, ..ReplicaBatch::default() };
+        ReplicaStore::commit(&mut self.store, &batch).unwrap();
+    }
+}
+
+#[test]
+fn a_pack_goes_on_as_it_is_stored_while_nearly_all_of_it_is_needed() {
+    let (mut server, mut author, mut second) = pair();
+    let text = |n: u32| format!("note {n}\n{}\n", format!("{n:04} ").repeat(40));
+    let texts: Vec<_> = (0..16).map(|n| (format!("{n:02}.md"), text(n))).collect();
+    author.create_packed(&texts);
+    let last = ContentHash::of_text(&texts[15].1);
+    let pack = |store: &MemoryStore| store.pack_of(&last).unwrap();
+    let made = pack(&author.store);
+    assert!(made.is_some());
+    author.sync(&mut server);
+    second.sync(&mut server);
+    assert_eq!(pack(&server.store), made, "nobody compressed it again on its way up");
+    assert_eq!(pack(&second.store), made, "nor on its way down");
+    // One of sixteen is another text by now: the pack goes all the same, with a gap.
+    author.edit("05.md", "edited\n");
+    author.sync(&mut server);
+    let mut third = Device::new(3);
+    third.sync(&mut server);
+    assert_eq!(pack(&third.store), made);
+    assert_eq!(third.text("05.md").as_deref(), Some("edited\n"));
+    // Of one that is half stale only what is needed goes.
+    for n in 6..14 {
+        author.edit(&format!("{n:02}.md"), &format!("edited {n}\n"));
+    }
+    author.sync(&mut server);
+    let mut fourth = Device::new(4);
+    fourth.sync(&mut server);
+    let gathered = pack(&fourth.store).unwrap();
+    assert!(gathered.raw_bytes < made.unwrap().raw_bytes);
+    for (path, _) in &texts {
+        assert_eq!(fourth.text(path), author.text(path), "{path}");
+        assert_eq!(third.text(path).is_some(), author.text(path).is_some());
+    }
+    assert_eq!(fourth.store.root().unwrap(), server.store.root().unwrap());
+}
+
+/// What a server says to two new notes with one text, whose pack is `frame`.
+fn refusal(frame: Vec<u8>, sources: [Bytes; 2]) -> String {
+    let store = MemoryStore::server();
+    let text = "twice\n";
+    let record = |(path, source): (&str, Bytes)| Record::Create {
+        ticks: 1,
+        counter: 1,
+        path: p(path),
+        generation: 0,
+        kind: Kind::Note,
+        content: Content { hash: ContentHash::of_text(text), bytes: text.len() as u64, source },
+    };
+    let records = ["a.md", "b.md"].into_iter().zip(sources).map(record).collect();
+    let replica = ReplicaId::from_bytes([1; 16]);
+    let groups = vec![Group { replica, ticks: 1 << 20, counter: 0, records }];
+    let packs = vec![PackFrame { raw_bytes: text.len() as u32, frame }];
+    let round = Round {
+        replica,
+        common: None,
+        cursor: None,
+        push: Parcel { packs, groups },
+        more: false,
+        have: Vec::new(),
+        allow_mass_delete: false,
+        whole: false,
+        policies: Vec::new(),
+        conflicts_seen: 0,
+        closed: Vec::new(),
+        walk: None,
+    };
+    match serve(&store, VAULT, round, 1_000_000, Access::Write) {
+        Ok(served) => format!("{:?}", served.answer),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn the_records_of_a_parcel_take_each_byte_of_a_pack_once() {
+    let frame = zip::zip(b"twice\n");
+    let once = refusal(frame.clone(), [Bytes::Packed(0), Bytes::Elsewhere]);
+    assert!(once.starts_with("Done"), "{once}");
+    let twice = refusal(frame.clone(), [Bytes::Packed(0), Bytes::PackedAt(0, 0)]);
+    assert!(twice.contains("take a pack's bytes once"), "{twice}");
+    let outside = refusal(frame, [Bytes::PackedAt(0, u32::MAX), Bytes::Elsewhere]);
+    assert!(outside.contains("a pack holds its records"), "{outside}");
+}
+
+#[test]
+fn a_frame_much_longer_than_its_content_is_not_kept_for_others() {
+    let mut frame = zip::zip(b"twice\n");
+    // Another frame, of nothing, behind it, again and again.
+    let empty = zip::zip(b"");
+    for _ in 0..100 {
+        frame.extend_from_slice(&[0x50, 0x2a, 0x4d, 0x18, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    frame.extend_from_slice(&empty);
+    let answer = refusal(frame, [Bytes::Packed(0), Bytes::Elsewhere]);
+    assert!(!answer.starts_with("Done"), "{answer}");
 }

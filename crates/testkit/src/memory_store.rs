@@ -20,7 +20,7 @@ use crucible_store::server_repo::{
 use crucible_sync::replica::{
     Displaced, FileRow, FileStat, Placing, ReplicaBatch, ReplicaMeta, ReplicaStore,
 };
-use crucible_sync::repo::{Batch, Body, ConflictEvent, ConflictState, Repo, Seq};
+use crucible_sync::repo::{Batch, Body, ConflictEvent, ConflictState, Pack, PackPlace, Repo, Seq};
 
 use crate::fake_fs::Power;
 use crate::simulation::Plant;
@@ -596,6 +596,14 @@ impl MemoryStore {
         ConflictEvent { position, conflict: Conflict::clone(conflict), state: *state }
     }
 
+    /// The pack that holds a content, and where in it.
+    fn packed(&self, hash: &ContentHash) -> Option<(&Arc<PackRaw>, usize)> {
+        match &self.contents.get(hash)?.form {
+            Form::Packed { pack, offset } => Some((pack, *offset)),
+            Form::Delta { .. } | Form::Whole(_) => None,
+        }
+    }
+
     /// Decodes the chain of deltas below `hash` from its first decoded member up.
     fn decode(&self, hash: &ContentHash) -> Result<Option<Arc<[u8]>>> {
         let Some(mut stored) = self.contents.get(hash) else { return Ok(None) };
@@ -660,6 +668,24 @@ impl Repo for MemoryStore {
 
     fn content(&self, hash: &ContentHash) -> Result<Option<Arc<[u8]>>> {
         self.decode(hash)
+    }
+
+    fn pack_place(&self, hash: &ContentHash) -> Result<Option<PackPlace>> {
+        Ok(self.packed(hash).map(|(pack, offset)| PackPlace {
+            // Kept alive by what lies in it, so nobody else has its address.
+            pack: Arc::as_ptr(pack).addr() as u64,
+            offset: offset as u32,
+            raw_bytes: pack.bytes as u32,
+        }))
+    }
+
+    fn pack_of(&self, hash: &ContentHash) -> Result<Option<Pack>> {
+        let pack = self.packed(hash).map(|(pack, _)| pack);
+        Ok(pack.map(|pack| Pack { raw_bytes: pack.bytes as u32, frame: pack.frame.clone() }))
+    }
+
+    fn has_inline(&self, hash: &ContentHash) -> Result<bool> {
+        Ok(self.contents.contains_key(hash))
     }
 
     fn has_content(&self, hash: &ContentHash) -> Result<bool> {

@@ -190,6 +190,9 @@ pub enum Placed {
     Done {
         /// How the file looks; `None` when it is another one already.
         stat: Option<Stat>,
+        /// Whether a file that looks so holds the new bytes: whatever is written to it from now on,
+        /// or was since it got its name, makes it look otherwise.
+        tells_edits: bool,
         /// What was visible before.
         displaced: Displaced,
     },
@@ -534,8 +537,7 @@ fn place_new<F: FileSystem>(
         }
     }
     touched.insert(parent(path));
-    let stat = fs.stat(path).ok().filter(|stat| staged.inode == Some(stat.inode));
-    Ok(Placed::Done { stat, displaced: Displaced::Nothing })
+    Ok(staged.placed(fs, path, Displaced::Nothing))
 }
 
 fn swap_in<F: FileSystem>(
@@ -583,8 +585,7 @@ fn swap_in<F: FileSystem>(
             return Err(WriteError::NotAFile { path: visible.to_owned(), found: found.kind });
         }
     }
-    let stat = fs.stat(visible).ok().filter(|stat| staged.inode == Some(stat.inode));
-    Ok(Placed::Done { stat, displaced })
+    Ok(staged.placed(fs, visible, displaced))
 }
 
 /// What a swap brought out, if it can be told.

@@ -400,7 +400,7 @@ fn an_edit_that_slips_in_before_the_swap_is_reported_with_its_bytes() {
         let expected = Expected::File(Known { hash: hash(OLD), stat: Some(stat) });
         let placed =
             replace(&fs, &path("dir/a.md"), &expected, Source::Bytes(NEW), &name("u1")).unwrap();
-        let Placed::Done { stat: Some(_), displaced: Displaced::Edited(kept) } = placed else {
+        let Placed::Done { stat: Some(_), displaced: Displaced::Edited(kept), .. } = placed else {
             panic!("{placed:?}");
         };
         assert_eq!(kept.identity.hash, hash(USER));

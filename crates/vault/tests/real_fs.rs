@@ -82,7 +82,7 @@ fn a_file_is_replaced_and_what_it_held_is_kept_until_retired() {
     let a = path("d/a.md");
     let expected = Expected::File(known("old"));
     let placed = replace(&fs, &a, &expected, Source::Bytes(b"new"), &name("u1")).unwrap();
-    let Placed::Done { stat: Some(stat), displaced: Displaced::Clean(kept) } = placed else {
+    let Placed::Done { stat: Some(stat), displaced: Displaced::Clean(kept), .. } = placed else {
         panic!("{placed:?}");
     };
     assert_eq!(fs::read(dir.path().join("d/a.md")).unwrap(), b"new");

@@ -12,9 +12,12 @@ use crucible_core::vault_path::{PathError, VaultPath};
 use crucible_core::version::Kind;
 use crucible_testkit::fake_fs::{FakeFs, Fault, Op, Variant};
 use crucible_vault::foreign::Tool;
-use crucible_vault::fs::FileSystem;
+use crucible_vault::fs::{FileSystem, Stat};
 use crucible_vault::scan::{
     Absence, Cached, Request, Root, Scan, SkipReason, UnknownReason, escaped, scan, scan_parallel,
+};
+use crucible_vault::write::{
+    Expected, Placed, Source, Touched, UniqueName, place, settle, stage, sync_staged,
 };
 use std::io::ErrorKind;
 
@@ -431,4 +434,48 @@ fn several_threads_find_what_one_finds() {
     let many = scan_parallel(&fs, &request, NonZero::new(4).unwrap());
     assert_eq!(one.files, many.files);
     assert_eq!((one.unknown, one.ignored), (many.unknown, many.ignored));
+}
+
+/// Places `text` as `a.md`, which gets its name this long after its bytes were written.
+fn place_after(fs: &FakeFs, text: &str, wait_ns: i64) -> (Stat, bool) {
+    let a = path("a.md");
+    let unique = UniqueName::new("one").unwrap();
+    let staged = stage(fs, &a, Source::Bytes(text.as_bytes()), &unique).unwrap();
+    let mut staged = [staged];
+    sync_staged(fs, &mut staged).unwrap();
+    fs.disk().now_ns += wait_ns;
+    let [staged] = staged;
+    let mut touched = Touched::new();
+    let placed = place(fs, &a, &Expected::Nothing, staged, &mut touched).unwrap();
+    settle(fs, &mut touched).unwrap();
+    let Placed::Done { stat: Some(stat), tells_edits, .. } = placed else { panic!("{placed:?}") };
+    (stat, tells_edits)
+}
+
+#[test]
+fn a_file_placed_well_after_it_was_written_tells_every_edit() {
+    for variant in [Variant::Linux, Variant::HfsPlus, Variant::Fat] {
+        let fs = vault(variant);
+        fs.disk().tick_ns = 0;
+        let grain_ns = fs.facts().time_grain_ns;
+        let (stat, tells_edits) = place_after(&fs, "one", 4 * grain_ns);
+        assert!(tells_edits, "{variant:?}");
+        let mut cache = Cache::default();
+        let scanned_at_ns = stat.ctime_ns + grain_ns + 1;
+        let hash = ContentHash::of_text("one");
+        let cached = Cached { stat, hash, kind: Kind::Note, scanned_at_ns };
+        cache.files.insert("a.md".to_owned(), cached);
+        assert!(!cache.scan(&fs).files[0].was_hashed, "{variant:?}: its bytes are known");
+        // In the very tick in which it got its name, of the same size.
+        fs.disk().user_write("a.md", b"two").unwrap();
+        let found = cache.scan(&fs);
+        assert_eq!(found.files[0].hash, ContentHash::of_text("two"), "{variant:?}");
+    }
+}
+
+#[test]
+fn a_file_placed_as_it_was_written_is_looked_at_once_more() {
+    let fs = vault(Variant::Linux);
+    fs.disk().tick_ns = 0;
+    assert!(!place_after(&fs, "one", 0).1);
 }

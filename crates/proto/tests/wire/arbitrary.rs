@@ -39,6 +39,7 @@ fn source() -> impl Strategy<Value = Bytes> {
     prop_oneof![
         Just(Bytes::Elsewhere),
         (0u32..64).prop_map(Bytes::Packed),
+        (0u32..64, any::<u32>()).prop_map(|(pack, at)| Bytes::PackedAt(pack, at)),
         bytes(40).prop_map(Bytes::Delta),
         (hash(), bytes(40)).prop_map(|(base, frame)| Bytes::DeltaTo(base, frame)),
     ]

@@ -182,6 +182,18 @@ fn parcels() -> Vec<(&'static str, Parcel)> {
         tags: vec!["b".into()],
     };
     let pack = PackFrame { raw_bytes: BORN.len() as u32, frame: raw_frame(BORN.as_bytes()) };
+    // A pack that is passed on as it is, with something in front that no record needs.
+    let before = "no longer needed\n";
+    let kept = [before, BORN].concat();
+    let stored = PackFrame { raw_bytes: kept.len() as u32, frame: raw_frame(kept.as_bytes()) };
+    let create_from_stored = Record::Create {
+        ticks: 0,
+        counter: 0,
+        path: path("Daily/one.md"),
+        generation: 0,
+        kind: Kind::Note,
+        content: content(&h.born, Bytes::PackedAt(0, before.len() as u32)),
+    };
     let rename = Record::Move {
         ticks: 0,
         counter: 0,
@@ -223,6 +235,13 @@ fn parcels() -> Vec<(&'static str, Parcel)> {
         ("parcel-move", parcel(vec![group(ALICE, &h.moved, vec![rename])])),
         ("parcel-folder-move", parcel(vec![group(ALICE, &h.moved, vec![folder])])),
         ("parcel-delete", parcel(vec![group(BOB, &h.deleted, vec![delete])])),
+        (
+            "parcel-stored-pack",
+            Parcel {
+                packs: vec![stored],
+                groups: vec![group(ALICE, &h.born, vec![create_from_stored])],
+            },
+        ),
         ("parcel-full", parcel(vec![nobody(vec![full, gone])])),
     ]
 }

@@ -14,7 +14,7 @@ use crucible_core::vault_path::VaultPath;
 
 use super::cleanup::{self, discard_tmp};
 use super::folders::{make_state_dir, move_to};
-use super::{SYNC_EACH_MAX, UniqueName, WriteError};
+use super::{Displaced, Placed, SYNC_EACH_MAX, UniqueName, WriteError};
 use crate::fs::{
     FileSystem, STATE_DIR, TMP_DIR, TMP_PREFIX, UNDO_DIR, UNDO_PREFIX, file_name, is_within, join,
     parent,
@@ -44,6 +44,8 @@ pub struct Staged {
     pub(super) home: Option<String>,
     /// Its number, once it has a name that could come to hold other bytes.
     pub(super) inode: Option<u64>,
+    /// When its bytes were written, as the file system tells it.
+    pub(super) written_ns: Option<i64>,
     pub(super) durable: bool,
 }
 
@@ -55,6 +57,18 @@ impl Staged {
         } else if self.home.is_none() {
             discard_tmp(fs, &self.at);
         }
+    }
+
+    /// How it looks where it was placed. Bytes that were written well before they got their name,
+    /// and whose time of content is still that, are ours; a later write has a later time.
+    pub(super) fn placed<F: FileSystem>(&self, fs: &F, path: &str, displaced: Displaced) -> Placed {
+        let stat = fs.stat(path).ok().filter(|stat| self.inode == Some(stat.inode));
+        let grain_ns = fs.facts().time_grain_ns;
+        let tells_edits = stat.is_some_and(|stat| {
+            self.written_ns == Some(stat.mtime_ns)
+                && stat.mtime_ns.saturating_add(grain_ns) < stat.ctime_ns
+        });
+        Placed::Done { stat, tells_edits, displaced }
     }
 
     pub(super) fn give_up<F: FileSystem, T>(self, fs: &F, outcome: T) -> T {
@@ -74,7 +88,10 @@ pub fn stage<F: FileSystem>(
     name: &UniqueName,
 ) -> Result<Staged, WriteError> {
     let at = join(TMP_DIR, name.as_str());
-    let staged = |at, home| Staged { at, name: name.clone(), home, inode: None, durable: false };
+    let staged = |at, home| {
+        let (inode, written_ns) = (None, None);
+        Staged { at, name: name.clone(), home, inode, written_ns, durable: false }
+    };
     let written = match source {
         Source::Move(home) => {
             assert!(is_within(home, STATE_DIR), "only our own files are moved into place");
@@ -113,7 +130,8 @@ pub fn sync_staged<F: FileSystem>(fs: &F, staged: &mut [Staged]) -> io::Result<(
     }
     for one in staged.iter_mut() {
         let undo = join(UNDO_DIR, one.name.as_str());
-        one.inode = Some(fs.stat(&one.at)?.inode);
+        let stat = fs.stat(&one.at)?;
+        (one.inode, one.written_ns) = (Some(stat.inode), Some(stat.mtime_ns));
         move_to(fs, &one.at, &undo)?;
         one.at = undo;
     }
@@ -137,12 +155,12 @@ pub(super) fn stage_beside<F: FileSystem>(
     let copied = copy(fs, &staged.at, &beside).and_then(|()| {
         fs.set_mode(&beside, mode)?;
         fs.sync_file(&beside)?;
-        let inode = fs.stat(&beside)?.inode;
+        let stat = fs.stat(&beside)?;
         fs.rename_new(&beside, &undo)?;
-        Ok(inode)
+        Ok(stat)
     });
-    let inode = match copied {
-        Ok(inode) => inode,
+    let stat = match copied {
+        Ok(stat) => stat,
         Err(error) => {
             discard_tmp(fs, &beside);
             return Err(error);
@@ -153,7 +171,8 @@ pub(super) fn stage_beside<F: FileSystem>(
         at: std::mem::replace(&mut staged.at, undo),
         name: staged.name.clone(),
         home: staged.home.take(),
-        inode: staged.inode.replace(inode),
+        inode: staged.inode.replace(stat.inode),
+        written_ns: staged.written_ns.replace(stat.mtime_ns),
         durable: true,
     };
     first.discard(fs);
