@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crucible_core::hash::ContentHash;
-use crucible_proto::limits::PACK_RAW_AIM;
+use crucible_proto::limits::{PACK_RAW_AIM, PACKS_MAX};
 use crucible_proto::parcel::{Bytes, PackFrame};
 use crucible_proto::zip;
 
@@ -16,6 +16,10 @@ use crate::staged::{EngineError, Staged};
 
 /// Raw bytes of stored packs that one parcel may carry though no record needs them.
 const UNUSED_MAX: u64 = PACK_RAW_AIM as u64;
+/// Raw bytes below which a stored pack is gathered with others: together they become smaller.
+const STORED_BYTES_MIN: u64 = 64 << 10;
+/// Stored packs in one parcel; the other half is for new ones.
+const STORED_MAX: usize = PACKS_MAX / 2;
 
 /// A content that is to travel in a pack.
 pub(crate) struct Loose {
@@ -113,8 +117,8 @@ impl<'p, 'r, R: Repo> Packs<'p, 'r, R> {
     }
 }
 
-/// The stored packs of which at least seven eighths are needed, as long as what is not needed of
-/// them stays little.
+/// The stored packs that are worth it of which at least seven eighths are needed, as long as what
+/// is not needed of them stays little and a parcel may hold them all.
 fn chosen(loose: &[Loose]) -> HashSet<u64> {
     let mut order = Vec::new();
     let mut used: HashMap<u64, (u64, u64)> = HashMap::new();
@@ -130,7 +134,8 @@ fn chosen(loose: &[Loose]) -> HashSet<u64> {
     for pack in order {
         let (used, raw_bytes) = used[&pack];
         let spare = raw_bytes.saturating_sub(used);
-        if spare * 8 <= raw_bytes && unused + spare <= UNUSED_MAX {
+        let is_worth_it = raw_bytes >= STORED_BYTES_MIN && spare * 8 <= raw_bytes;
+        if is_worth_it && unused + spare <= UNUSED_MAX && chosen.len() < STORED_MAX {
             unused += spare;
             chosen.insert(pack);
         }

@@ -546,7 +546,7 @@ impl Device {
 #[test]
 fn a_pack_goes_on_as_it_is_stored_while_nearly_all_of_it_is_needed() {
     let (mut server, mut author, mut second) = pair();
-    let text = |n: u32| format!("note {n}\n{}\n", format!("{n:04} ").repeat(40));
+    let text = |n: u32| format!("note {n}\n{}\n", format!("{n:04} ").repeat(1_000));
     let texts: Vec<_> = (0..16).map(|n| (format!("{n:02}.md"), text(n))).collect();
     author.create_packed(&texts);
     let last = ContentHash::of_text(&texts[15].1);
@@ -578,6 +578,20 @@ fn a_pack_goes_on_as_it_is_stored_while_nearly_all_of_it_is_needed() {
         assert_eq!(third.text(path).is_some(), author.text(path).is_some());
     }
     assert_eq!(fourth.store.root().unwrap(), server.store.root().unwrap());
+}
+
+#[test]
+fn many_notes_that_each_lie_in_a_pack_of_their_own_go_in_one_parcel() {
+    for bytes in [8, 70_000] {
+        let (mut server, mut author, mut second) = pair();
+        for n in 0..100 {
+            let text = format!("{n:03}\n{}", "x".repeat(bytes));
+            author.create_packed(&[(format!("{n}.md"), text)]);
+        }
+        author.sync(&mut server);
+        second.sync(&mut server);
+        assert_eq!(second.store.root().unwrap(), author.store.root().unwrap());
+    }
 }
 
 /// What a server says to two new notes with one text, whose pack is `frame`.
