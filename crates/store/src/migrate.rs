@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use crate::contents::sum;
 use crate::error::{Fault, OpenError};
 use crate::schema::FORMAT;
 
@@ -14,7 +15,20 @@ use crate::schema::FORMAT;
 type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
 /// `STEPS[n]` leads from format `n + 1` to `n + 2`; format 1 is the first.
-const STEPS: &[Step] = &[];
+const STEPS: &[Step] = &[sum_packs];
+
+/// Format 2: packs carry a sum of their frame, so that they can go on as they lie.
+fn sum_packs(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    tx.execute_batch("ALTER TABLE packs ADD COLUMN sum BLOB NOT NULL DEFAULT x''")?;
+    let mut select = tx.prepare("SELECT k FROM packs")?;
+    let packs: Vec<i64> = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for k in packs {
+        let frame: Vec<u8> =
+            tx.query_row("SELECT frame FROM packs WHERE k = ?1", [k], |row| row.get(0))?;
+        tx.execute("UPDATE packs SET sum = ?1 WHERE k = ?2", (sum(&frame), k))?;
+    }
+    Ok(())
+}
 
 /// Brings the open database from format `found` to [`FORMAT`].
 ///
@@ -82,6 +96,24 @@ mod tests {
         assert_eq!(format(&conn), 1);
         assert!(conn.query_row("SELECT b FROM t", [], |_| Ok(())).is_err());
         conn.query_row("SELECT a FROM t", [], |_| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn packs_of_format_1_get_the_sum_of_what_they_hold() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(
+            "CREATE TABLE packs (k INTEGER PRIMARY KEY AUTOINCREMENT, bytes INTEGER NOT NULL,
+                 tight INTEGER NOT NULL, frame BLOB NOT NULL) STRICT;
+             INSERT INTO packs (bytes, tight, frame) VALUES (9, 0, x'0102'), (9, 1, x'03')",
+        )
+        .unwrap();
+        conn.pragma_update(None, "user_version", 1).unwrap();
+        run(&mut conn, 1, STEPS).unwrap();
+        assert_eq!(format(&conn), FORMAT);
+        let mut select = conn.prepare("SELECT frame, sum FROM packs").unwrap();
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let rows: Vec<(Vec<u8>, [u8; 16])> = rows.map(Result::unwrap).collect();
+        assert_eq!(rows, [(vec![1, 2], sum(&[1, 2])), (vec![3], sum(&[3]))]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::error::{Fault, OpenError};
 use crate::migrate;
 
 /// The newest format this release reads and the one it writes (`PRAGMA user_version`).
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Marks a file as ours (`PRAGMA application_id`): "CRUC".
 pub const APPLICATION_ID: u32 = 0x4352_5543;
 /// How long to wait for another process before [`crate::error::StoreError::Busy`].
@@ -76,8 +76,8 @@ CREATE TABLE packs (
     k INTEGER PRIMARY KEY AUTOINCREMENT,
     bytes INTEGER NOT NULL,
     tight INTEGER NOT NULL,
-    sum BLOB NOT NULL,
-    frame BLOB NOT NULL
+    frame BLOB NOT NULL,
+    sum BLOB NOT NULL
 ) STRICT;
 CREATE TABLE contents (
     k INTEGER PRIMARY KEY,

@@ -190,8 +190,9 @@ pub enum Placed {
     Done {
         /// How the file looks; `None` when it is another one already.
         stat: Option<Stat>,
-        /// Whether a file that looks so holds the new bytes: whatever is written to it from now on,
-        /// or was since it got its name, makes it look otherwise.
+        /// Whether a file that looks so holds the new bytes: what is written to it makes it look
+        /// otherwise, but for as many bytes whose time is set back within the clock's grain of
+        /// when it got its name.
         tells_edits: bool,
         /// What was visible before.
         displaced: Displaced,

@@ -16,8 +16,8 @@ use super::cleanup::{self, discard_tmp};
 use super::folders::{make_state_dir, move_to};
 use super::{Displaced, Placed, SYNC_EACH_MAX, UniqueName, WriteError};
 use crate::fs::{
-    FileSystem, STATE_DIR, TMP_DIR, TMP_PREFIX, UNDO_DIR, UNDO_PREFIX, file_name, is_within, join,
-    parent,
+    Facts, FileSystem, STATE_DIR, TMP_DIR, TMP_PREFIX, UNDO_DIR, UNDO_PREFIX, file_name, is_within,
+    join, parent,
 };
 
 /// How much of a copied file is in memory at once.
@@ -60,14 +60,18 @@ impl Staged {
     }
 
     /// How it looks where it was placed. Bytes that were written well before they got their name,
-    /// and whose time of content is still that, are ours; a later write has a later time.
+    /// and whose time of content is still that, are ours; a later write has a later time. Who
+    /// writes as many bytes and sets that time back shows by the time of change alone, so a clock
+    /// of whole seconds or two tells nothing here.
     pub(super) fn placed<F: FileSystem>(&self, fs: &F, path: &str, displaced: Displaced) -> Placed {
         let stat = fs.stat(path).ok().filter(|stat| self.inode == Some(stat.inode));
         let grain_ns = fs.facts().time_grain_ns;
-        let tells_edits = stat.is_some_and(|stat| {
-            self.written_ns == Some(stat.mtime_ns)
-                && stat.mtime_ns.saturating_add(grain_ns) < stat.ctime_ns
-        });
+        let is_fine = grain_ns <= Facts::LINUX.time_grain_ns;
+        let tells_edits = is_fine
+            && stat.is_some_and(|stat| {
+                self.written_ns == Some(stat.mtime_ns)
+                    && stat.mtime_ns.saturating_add(grain_ns) < stat.ctime_ns
+            });
         Placed::Done { stat, tells_edits, displaced }
     }
 
