@@ -359,20 +359,27 @@ pub(crate) fn pack_place(
     Ok(found.map(|(pack, offset, raw_bytes)| PackPlace { pack, offset, raw_bytes }))
 }
 
-/// The pack that holds the bytes of `hash`.
-pub(crate) fn pack_of(conn: &Connection, hash: &ContentHash) -> Result<Option<Pack>, Fault> {
+/// The pack that holds the bytes of `hash`, and where in it they lie.
+pub(crate) fn pack_of(
+    conn: &Connection,
+    hash: &ContentHash,
+) -> Result<Option<(PackPlace, Pack)>, Fault> {
     let mut select = conn.prepare_cached(
-        "SELECT p.bytes, p.sum, p.frame FROM contents c JOIN packs p ON p.k = c.pack
+        "SELECT c.pack, c.at, p.bytes, p.sum, p.frame FROM contents c JOIN packs p ON p.k = c.pack
          WHERE substr(c.hash, 1, 5) = ?1 AND c.hash = ?2",
     )?;
     let key = (&hash.as_bytes()[..PREFIX], hash.as_bytes());
     let row = |row: &Row<'_>| {
-        let pack = Pack { raw_bytes: row.get(0)?, frame: row.get(2)? };
-        Ok((pack, row.get::<_, Vec<u8>>(1)?))
+        let raw_bytes = row.get(2)?;
+        let pack = row.get::<_, i64>(0)? as u64;
+        let place = PackPlace { pack, offset: row.get(1)?, raw_bytes };
+        Ok((place, Pack { raw_bytes, frame: row.get(4)? }, row.get::<_, Vec<u8>>(3)?))
     };
-    let Some((pack, stored)) = select.query_row(key, row).optional()? else { return Ok(None) };
+    let Some((place, pack, stored)) = select.query_row(key, row).optional()? else {
+        return Ok(None);
+    };
     intact(stored == sum(&pack.frame), "packs have their sum")?;
-    Ok(Some(pack))
+    Ok(Some((place, pack)))
 }
 
 /// Stores a form, in the row `k` or in a new one.

@@ -19,7 +19,7 @@ macro_rules! delegate_repo {
             delegate_repo!(@ $db pack_place(hash: &crucible_core::hash::ContentHash)
                 -> Option<crucible_sync::repo::PackPlace>);
             delegate_repo!(@ $db pack_of(hash: &crucible_core::hash::ContentHash)
-                -> Option<crucible_sync::repo::Pack>);
+                -> Option<(crucible_sync::repo::PackPlace, crucible_sync::repo::Pack)>);
             delegate_repo!(@ $db has_inline(hash: &crucible_core::hash::ContentHash) -> bool);
             delegate_repo!(@ $db has_content(hash: &crucible_core::hash::ContentHash) -> bool);
             delegate_repo!(@ $db node(hash: &crucible_core::id::NodeHash) -> Option<Vec<u8>>);

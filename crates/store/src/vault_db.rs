@@ -340,7 +340,7 @@ impl Repo for VaultDb {
         self.read(|conn, _| contents::pack_place(conn, hash))
     }
 
-    fn pack_of(&self, hash: &ContentHash) -> Result<Option<Pack>, StoreError> {
+    fn pack_of(&self, hash: &ContentHash) -> Result<Option<(PackPlace, Pack)>, StoreError> {
         self.read(|conn, _| contents::pack_of(conn, hash))
     }
 

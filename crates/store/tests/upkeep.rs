@@ -500,7 +500,7 @@ fn a_pack_that_the_disk_changed_is_not_sent_on() {
     db.commit(&ReplicaBatch { repo, ..ReplicaBatch::default() }).unwrap();
     let place = db.pack_place(&hash).unwrap().unwrap();
     assert_eq!((place.offset, place.raw_bytes), (0, stored.raw_bytes));
-    assert_eq!(db.pack_of(&hash).unwrap(), Some(stored));
+    assert_eq!(db.pack_of(&hash).unwrap(), Some((place, stored)));
     let other = Connection::open(&at).unwrap();
     other.execute("UPDATE packs SET frame = zeroblob(length(frame))", []).unwrap();
     let error = db.pack_of(&hash).unwrap_err();

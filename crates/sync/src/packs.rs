@@ -70,8 +70,11 @@ impl<'p, 'r, R: Repo> Packs<'p, 'r, R> {
 
     fn put_stored(&mut self, content: &Loose, place: PackPlace) -> Fallible<Bytes, R> {
         if !self.sent.contains_key(&place.pack) {
-            let pack = self.staged.repo().pack_of(&content.hash).map_err(EngineError::Repo)?;
-            let pack = pack.ok_or(EngineError::Bytes(content.hash))?;
+            let found = self.staged.repo().pack_of(&content.hash).map_err(EngineError::Repo)?;
+            // Another process may have moved the bytes meanwhile; what a number names stays as it is.
+            let Some((_, pack)) = found.filter(|(now, _)| now.pack == place.pack) else {
+                return self.put_new(content);
+            };
             let number = self.add(PackFrame { raw_bytes: pack.raw_bytes, frame: pack.frame });
             self.sent.insert(place.pack, Sent { number, next: 0 });
         }

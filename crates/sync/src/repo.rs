@@ -37,8 +37,9 @@ pub trait Repo {
     fn content(&self, hash: &ContentHash) -> Result<Option<Arc<[u8]>>, Self::Error>;
     /// Where the bytes of `hash` lie in a pack; `None` when they are kept otherwise.
     fn pack_place(&self, hash: &ContentHash) -> Result<Option<PackPlace>, Self::Error>;
-    /// The pack that holds the bytes of `hash`, with the frame verified to be as it was stored.
-    fn pack_of(&self, hash: &ContentHash) -> Result<Option<Pack>, Self::Error>;
+    /// The pack that holds the bytes of `hash`, with the frame verified to be as it was stored, and
+    /// where in it they lie by now.
+    fn pack_of(&self, hash: &ContentHash) -> Result<Option<(PackPlace, Pack)>, Self::Error>;
     /// Whether the bytes of `hash` are here as content, which those of a note or small asset are.
     fn has_inline(&self, hash: &ContentHash) -> Result<bool, Self::Error>;
     /// Whether the bytes of `hash` are here, as content or as a blob.
@@ -141,7 +142,7 @@ pub struct Pack {
 /// Where a content lies in a stored pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackPlace {
-    /// Which pack: the same number for all that lie in it, as long as nothing is written.
+    /// Which pack: the same number for all that lie in it, and never another pack's.
     pub pack: u64,
     /// Where the content begins in the raw bytes.
     pub offset: u32,

@@ -679,9 +679,11 @@ impl Repo for MemoryStore {
         }))
     }
 
-    fn pack_of(&self, hash: &ContentHash) -> Result<Option<Pack>> {
+    fn pack_of(&self, hash: &ContentHash) -> Result<Option<(PackPlace, Pack)>> {
+        let Some(place) = self.pack_place(hash)? else { return Ok(None) };
         let pack = self.packed(hash).map(|(pack, _)| pack);
-        Ok(pack.map(|pack| Pack { raw_bytes: pack.bytes as u32, frame: pack.frame.clone() }))
+        let pack = pack.map(|pack| Pack { raw_bytes: place.raw_bytes, frame: pack.frame.clone() });
+        Ok(pack.map(|pack| (place, pack)))
     }
 
     fn has_inline(&self, hash: &ContentHash) -> Result<bool> {

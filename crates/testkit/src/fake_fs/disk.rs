@@ -428,6 +428,14 @@ impl Disk {
         (inode.mtime_ns, inode.ctime_ns) = (now, now);
     }
 
+    pub(super) fn set_mtime(&mut self, path: &str, mtime_ns: i64) -> io::Result<()> {
+        let index = self.resolve(path)?;
+        let now = self.coarse_now_ns();
+        let inode = &mut self.inodes[index.0];
+        (inode.mtime_ns, inode.ctime_ns) = (mtime_ns, now);
+        Ok(())
+    }
+
     pub(super) fn set_mode(&mut self, path: &str, mode: u32) -> io::Result<()> {
         let index = self.resolve(path)?;
         let now = self.coarse_now_ns();

@@ -76,6 +76,14 @@ impl Disk {
         written
     }
 
+    /// Sets the time of a file's content, as `touch -d` and tools that restore times do.
+    ///
+    /// # Errors
+    /// When nothing has the name.
+    pub fn user_set_mtime(&mut self, path: &str, mtime_ns: i64) -> io::Result<()> {
+        self.set_mtime(path, mtime_ns)
+    }
+
     /// Saves as most editors do: a new file beside the old one, renamed over it.
     ///
     /// # Errors
