@@ -12,7 +12,7 @@ use crucible_core::limits::CLOCK_AHEAD_MAX_MS;
 use crucible_core::merkle::walk::{Walk, WalkAnswer, WalkAsk, WalkError, WalkLimits};
 use crucible_core::merkle::{Difference, Sighting};
 use crucible_core::vault_path::VaultPath;
-use crucible_core::version::Kind;
+use crucible_core::version::{Kind, Version};
 use crucible_proto::limits::{HAVE_MAX, INLINE_BYTES_MAX};
 use crucible_proto::message::{self, Answer, Cursor, Done};
 use crucible_sync::ahead;
@@ -36,6 +36,9 @@ const MENDS_MAX: u32 = 12;
 const OPENING_BYTES_MAX: usize = 384;
 /// Notes told in one request after a walk: few enough for their texts to make one page.
 const HAVE_PAGE: usize = if HAVE_MAX < 512 { HAVE_MAX } else { 512 };
+
+/// Versions looked at below one to find the other side's head, before that side is asked.
+const ANCESTORS_MAX: usize = 64;
 
 /// What an answer came to.
 enum Heard {
@@ -100,7 +103,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                     mends += 1;
                     let begun = opened.map(|(walk, _)| walk).zip(answer);
                     let differing = self.find_differences(link, begun)?;
-                    let notes = self.expect_little(&differing, round)?;
+                    let notes = self.expect_little(link, &differing, round)?;
                     if self.tell_of(link, round, &mut asking, &notes)? {
                         return Ok(true);
                     }
@@ -326,6 +329,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     /// conflicts may be another one than it was. Where nothing differs, its root is ours.
     fn expect_little(
         &mut self,
+        link: &mut dyn Link,
         differing: &[Difference],
         round: &mut Round<'_>,
     ) -> Fallible<Vec<NoteId>, S> {
@@ -336,7 +340,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
         };
         let meta = ReplicaMeta { common_root, pulled: None, conflicts_seen: 0, ..meta };
         self.commit(ReplicaBatch { meta: Some(meta), ..ReplicaBatch::default() })?;
-        let unsent = self.unknown_there(differing)?;
+        let unsent = self.unknown_there(link, differing)?;
         if !unsent.is_empty() {
             self.take_another_id(&unsent, round)?;
         }
@@ -351,25 +355,54 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
     }
 
     /// What is unsent and not known on the other side, oldest first. An answer that was lost may
-    /// have stored some of it: then it is the other side's head of its note, or below that.
-    fn unknown_there(&self, differing: &[Difference]) -> Fallible<Vec<VersionId>, S> {
+    /// have stored some of it: then it is the other side's head of its note, or below a head that
+    /// is not known here, and only the other side can tell.
+    fn unknown_there(
+        &self,
+        link: &mut dyn Link,
+        differing: &[Difference],
+    ) -> Fallible<Vec<VersionId>, S> {
         let theirs: BTreeMap<NoteId, Option<&Sighting>> =
             differing.iter().map(|one| (one.note, one.theirs.as_ref())).collect();
         let unsent = self.store.unsent().map_err(EngineError::Repo)?;
-        let mut known = BTreeSet::new();
+        let (mut known, mut unclear) = (BTreeSet::new(), Vec::new());
         for id in unsent.iter().rev() {
             let version = self.known_version(id)?;
-            let is_there = match theirs.get(&version.note) {
+            let is_head = match theirs.get(&version.note) {
                 None => true,
                 Some(None) => false,
                 Some(Some(seen)) => LeafHash::of(&version.note, &[*id]).tag() == seen.tag,
             };
-            if is_there || known.contains(id) {
+            if is_head || known.contains(id) {
                 known.insert(*id);
                 known.extend(&version.parents);
+            } else if let Some(Some(seen)) = theirs.get(&version.note)
+                && !self.is_above(&version, seen)?
+            {
+                unclear.push(*id);
             }
         }
+        if !unclear.is_empty() {
+            let absent = link.missing_versions(&unclear)?;
+            known.extend(unclear.into_iter().filter(|id| !absent.contains(id)));
+        }
         Ok(unsent.into_iter().filter(|id| !known.contains(id)).collect())
+    }
+
+    /// Whether the other side's head of the note is one that a version was made from, not long
+    /// before it: then the version is new there.
+    fn is_above(&self, version: &Version, seen: &Sighting) -> Fallible<bool, S> {
+        let mut below: Vec<VersionId> = version.parents.clone();
+        let mut at = 0;
+        while let Some(id) = below.get(at).filter(|_| at < ANCESTORS_MAX) {
+            if LeafHash::of(&version.note, &[*id]).tag() == seen.tag {
+                return Ok(true);
+            }
+            let parent = self.store.version(id).map_err(EngineError::Repo)?;
+            below.extend(parent.iter().flat_map(|parent| parent.parents.iter().copied()));
+            at += 1;
+        }
+        Ok(false)
     }
 
     /// Walks the two trees; what differs.

@@ -3,9 +3,12 @@
 //! Invariant: a blob that was cut goes on where it stopped, as long as every attempt brings it
 //! further. Read [`crate::http`] first.
 
+use std::fmt::Display;
 use std::io::{self, Read};
+use std::str::FromStr;
 
 use crucible_core::hash::ContentHash;
+use crucible_core::id::VersionId;
 use crucible_proto::limits::ROUND_BYTES_MAX;
 use serde::Deserialize;
 use serde_json::json;
@@ -17,7 +20,7 @@ use crate::link::{BlobSink, Link, LinkError, OpenBlob, Traffic};
 const IDLE_TRIES: u32 = 3;
 /// Larger blobs first ask how much of them is there already.
 const ASK_FIRST_BYTES: u64 = 1 << 20;
-/// Hashes in one question for what is missing: 64 KiB of JSON hold them.
+/// Hashes or versions in one question for what is missing: 64 KiB of JSON hold them.
 const ASKED_AT_ONCE: usize = 500;
 const PIECE: usize = 64 << 10;
 
@@ -55,6 +58,27 @@ impl HttpLink {
         self.http.bytes(response, ROUND_BYTES_MAX as u64)
     }
 
+    /// Asks which of these `things`, given as the `field` of the question, are not there.
+    fn missing<T>(&mut self, things: &str, field: &str, all: &[T]) -> Result<Vec<T>, LinkError>
+    where
+        T: Copy + PartialEq + Display + FromStr,
+    {
+        let path = format!("{}/{things}/missing", self.base);
+        let mut missing = Vec::new();
+        for some in all.chunks(ASKED_AT_ONCE) {
+            let names: Vec<String> = some.iter().map(T::to_string).collect();
+            let answer: Missing = self.http.json("POST", &path, Some(&json!({ field: names })))?;
+            for name in answer.missing {
+                let one = name.parse().ok().filter(|one| some.contains(one));
+                missing.push(one.ok_or_else(|| LinkError::Malformed {
+                    place: self.http.url().to_owned(),
+                    reason: format!("it misses {things} that it was not asked about"),
+                })?);
+            }
+        }
+        Ok(missing)
+    }
+
     fn blob_path(&self, hash: &ContentHash) -> String {
         format!("{}/blobs/{hash}", self.base)
     }
@@ -86,21 +110,11 @@ impl Link for HttpLink {
     }
 
     fn missing_blobs(&mut self, hashes: &[ContentHash]) -> Result<Vec<ContentHash>, LinkError> {
-        let path = format!("{}/blobs/missing", self.base);
-        let mut missing = Vec::new();
-        for some in hashes.chunks(ASKED_AT_ONCE) {
-            let names: Vec<String> = some.iter().map(ContentHash::to_string).collect();
-            let answer: Missing =
-                self.http.json("POST", &path, Some(&json!({ "hashes": names })))?;
-            for name in answer.missing {
-                let hash = name.parse().ok().filter(|hash| some.contains(hash));
-                missing.push(hash.ok_or_else(|| LinkError::Malformed {
-                    place: self.http.url().to_owned(),
-                    reason: "it misses a blob that it was not asked about".to_owned(),
-                })?);
-            }
-        }
-        Ok(missing)
+        self.missing("blobs", "hashes", hashes)
+    }
+
+    fn missing_versions(&mut self, versions: &[VersionId]) -> Result<Vec<VersionId>, LinkError> {
+        self.missing("versions", "versions", versions)
     }
 
     fn put_blob(
@@ -356,5 +370,20 @@ mod tests {
         ]);
         assert_eq!(link.missing_blobs(&[hash()]).unwrap(), [hash()]);
         assert!(matches!(link.missing_blobs(&[hash()]), Err(LinkError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_server_is_asked_in_parts_which_versions_it_does_not_know() {
+        let ids: Vec<VersionId> =
+            (0..=ASKED_AT_ONCE).map(|n| VersionId::from_bytes([n as u8; 32])).collect();
+        let (mut link, requests) = link(vec![
+            answer("200 OK", &format!(r#"{{"missing":["{}"]}}"#, ids[3])),
+            answer("200 OK", r#"{"missing":[]}"#),
+        ]);
+        assert_eq!(link.missing_versions(&ids).unwrap(), [ids[3]]);
+        for _ in 0..2 {
+            let asked = requests.recv().unwrap();
+            assert!(asked.starts_with("POST /api/sync/notes/versions/missing "), "{asked}");
+        }
     }
 }

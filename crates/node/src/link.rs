@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 
 use crucible_core::hash::ContentHash;
+use crucible_core::id::VersionId;
 
 /// What went over a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -100,6 +101,12 @@ pub trait Link {
     /// # Errors
     /// [`LinkError`].
     fn missing_blobs(&mut self, hashes: &[ContentHash]) -> Result<Vec<ContentHash>, LinkError>;
+
+    /// Which of these versions the other side does not know.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    fn missing_versions(&mut self, versions: &[VersionId]) -> Result<Vec<VersionId>, LinkError>;
 
     /// Sends a blob, going on where an earlier attempt was cut.
     ///

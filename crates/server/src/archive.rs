@@ -37,6 +37,16 @@ pub trait Archive: Send + Sync + 'static {
     /// [`ArchiveError`]
     fn revision(&self, vault: &VaultId, id: &VersionId) -> Result<Option<Revision>, ArchiveError>;
 
+    /// Which of these versions are not there.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]
+    fn missing(
+        &self,
+        vault: &VaultId,
+        versions: &[VersionId],
+    ) -> Result<Vec<VersionId>, ArchiveError>;
+
     /// Versions whose id begins with `prefix` (at least 4 bytes); at most 2.
     ///
     /// # Errors
@@ -65,6 +75,22 @@ impl<V: Vaults + 'static> Archive for V {
 
     fn revision(&self, vault: &VaultId, id: &VersionId) -> Result<Option<Revision>, ArchiveError> {
         opened(self, vault)?.revision(id).map_err(failed)
+    }
+
+    fn missing(
+        &self,
+        vault: &VaultId,
+        versions: &[VersionId],
+    ) -> Result<Vec<VersionId>, ArchiveError> {
+        // The accounts know it: it was created, and nothing was ever stored in it.
+        let Some(store) = self.open(vault).map_err(failed)? else { return Ok(versions.to_vec()) };
+        let mut missing = Vec::new();
+        for id in versions {
+            if store.version(id).map_err(failed)?.is_none() {
+                missing.push(*id);
+            }
+        }
+        Ok(missing)
     }
 
     fn by_prefix(&self, vault: &VaultId, prefix: &[u8]) -> Result<Vec<VersionId>, ArchiveError> {

@@ -146,8 +146,8 @@ fn whole(server: &Server, vault: &VaultId, hash: &ContentHash) -> Result<Option<
     }
 }
 
-/// Hashes in one question for what is missing.
-const ASKED_MAX: usize = 1000;
+/// Hashes or versions in one question for what is missing.
+pub(crate) const ASKED_MAX: usize = 1000;
 
 #[derive(Deserialize)]
 pub(crate) struct Asked {

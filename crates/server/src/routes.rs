@@ -56,6 +56,7 @@ fn table() -> Vec<(&'static str, Methods)> {
         ("/api/sync/{vault}", post(sync::round)),
         ("/api/sync/{vault}/walk", post(sync::walk)),
         ("/api/sync/{vault}/events", get(events::events)),
+        ("/api/sync/{vault}/versions/missing", post(sync::missing)),
         ("/api/sync/{vault}/blobs/missing", post(blobs::missing)),
         ("/api/sync/{vault}/blobs/{hash}", get(blobs::get).put(blobs::put).head(blobs::head)),
         ("/api/history/{vault}", get(history::list)),

@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use crucible_core::id::VersionId;
 use crucible_trust::rights::Op;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::body;
+use crate::blobs::ASKED_MAX;
+use crate::body::{self, JsonBody};
 use crate::caller::Caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::rounds::Party;
 use crate::state::Server;
 
@@ -61,6 +66,32 @@ pub async fn round(
         "round"
     );
     Ok(([(header::CONTENT_TYPE, MEDIA)], answer.body).into_response())
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Asked {
+    versions: Vec<String>,
+}
+
+/// Which of some versions are not here: what a device whose answer was lost has to send again.
+pub(crate) async fn missing(
+    State(server): State<Arc<Server>>,
+    caller: Caller,
+    Path(vault): Path<String>,
+    JsonBody(asked): JsonBody<Asked>,
+) -> Result<Json<Value>, ApiError> {
+    if asked.versions.len() > ASKED_MAX {
+        let message = format!("at most {ASKED_MAX} versions in one question");
+        return Err(ApiError::new(Code::TooLarge, message));
+    }
+    let named = |text: &String| {
+        text.parse().map_err(|_| ApiError::new(Code::BadRequest, "a version is 64 hex digits"))
+    };
+    let versions: Vec<VersionId> = asked.versions.iter().map(named).collect::<Result<_, _>>()?;
+    let id = server.enter(&caller, &vault, Op::Read).await?.vault.id;
+    let missing = server.blocking(move |s| Ok(s.archive().missing(&id, &versions)?)).await?;
+    let missing: Vec<String> = missing.iter().map(VersionId::to_string).collect();
+    Ok(Json(json!({ "missing": missing })))
 }
 
 pub async fn walk(

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crucible_core::hash::ContentHash;
-use crucible_core::id::{DeviceId, UserId, VaultId};
+use crucible_core::id::{DeviceId, UserId, VaultId, VersionId};
 use crucible_core::merkle::walk::{WalkAsk, WalkLimits, answer};
 use crucible_core::version::Version;
 use crucible_node::link::{BlobSink, Link, LinkError, OpenBlob, Traffic};
@@ -167,6 +167,18 @@ impl Link for ServerLink {
         let missing: Vec<ContentHash> = missing.copied().collect();
         drop(server);
         self.count(32 * hashes.len(), 32 * missing.len());
+        Ok(missing)
+    }
+
+    fn missing_versions(&mut self, versions: &[VersionId]) -> Result<Vec<VersionId>, LinkError> {
+        let mut missing = Vec::new();
+        for id in versions {
+            if self.server().store.version(id).map_err(|error| refused("store", &error))?.is_none()
+            {
+                missing.push(*id);
+            }
+        }
+        self.count(32 * versions.len(), 32 * missing.len());
         Ok(missing)
     }
 

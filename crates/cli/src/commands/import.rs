@@ -3,7 +3,8 @@
 //! Invariant: nothing that is in the vault is written over: what is another file there comes in
 //! under a name of its own. Of a git history every text of every commit becomes a version, oldest
 //! first, with the date of its commit where the vault has no later version; what it left in the end
-//! is what the vault has. Its authors are not kept: a version's author is the replica that made it.
+//! is what the vault has. What came in before does not come again. Its authors are not kept: a
+//! version's author is the replica that made it.
 
 mod git;
 
@@ -20,6 +21,7 @@ use crate::args::Import;
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::output::{count, plain};
+use crate::past::Past;
 use crate::progress::Bar;
 use crate::rounds;
 use crate::vault_folder::{OpenVault, VaultFolder};
@@ -39,8 +41,8 @@ pub struct Tally {
     pub aside: Vec<(String, String)>,
     /// What stayed outside, and why.
     pub skipped: Vec<(String, String)>,
-    /// Commits of a git history.
-    pub commits: u64,
+    /// Of a git history.
+    pub history: Option<git::History>,
 }
 
 /// Imports.
@@ -67,7 +69,8 @@ pub fn run(args: &Import, context: &Context) -> Outcome {
     let place = Place { root: folder.root.clone(), into };
     let mut tally = Tally::default();
     if is_repository {
-        git::import(&from, &place, &mut vault, &bar, &mut tally)?;
+        let mut past = Past::open(&folder, context)?;
+        git::import(&from, &place, &mut past, &mut vault, &bar, &mut tally)?;
     } else {
         import_folder(&from, &place, &bar, &mut tally)?;
     }
@@ -178,6 +181,7 @@ impl Place {
     }
 }
 
+/// The name beside `path` that is tried as the `number`th.
 fn aside(path: &VaultPath, number: u32) -> Option<VaultPath> {
     let name = path.name();
     let (stem, end) = match name.rsplit_once('.') {
@@ -271,26 +275,35 @@ fn tell(tally: &Tally, context: &Context) -> Outcome {
             plain(at)
         ))?;
     }
-    output.value(&json!({
+    let mut told = json!({
         "type": "imported",
         "files": tally.files,
         "same": tally.same,
-        "commits": tally.commits,
+        "commits": 0,
         "aside": tally.aside.len(),
         "skipped": tally.skipped.len(),
-    }))?;
-    let files = count(tally.files, "file", "files");
-    let commits = match tally.commits {
-        0 => String::new(),
-        commits => format!(" of {}", count(commits, "commit", "commits")),
-    };
+    });
+    if let Some(history) = &tally.history {
+        history.add_to(&mut told);
+        history.warn(output);
+    }
+    output.value(&told)?;
     let same = match tally.same {
         0 => String::new(),
         same => format!(", {} there already", count(same, "was", "were")),
     };
-    output.line(format!("{files}{commits} imported{same}"))?;
-    output.note("`cru sync` sends them");
-    Ok(if tally.skipped.is_empty() { Exit::Ok } else { Exit::Attention })
+    match &tally.history {
+        Some(history) => output.line(format!("{}{same}", history.summary()))?,
+        None => output.line(format!("{} imported{same}", count(tally.files, "file", "files")))?,
+    }
+    let (is_new, is_whole) = match &tally.history {
+        Some(history) => (history.commits > 0, history.uncommitted.is_empty()),
+        None => (tally.files > 0, true),
+    };
+    if is_new {
+        output.note("`cru sync` sends them");
+    }
+    Ok(if is_whole && tally.skipped.is_empty() { Exit::Ok } else { Exit::Attention })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::kit::{World, alone, run, settle};
 
-fn git(folder: &Path, arguments: &[&str]) -> Vec<u8> {
+pub fn git(folder: &Path, arguments: &[&str]) -> Vec<u8> {
     let mut command = Command::new("git");
     alone(&mut command, folder);
     command.arg("-C").arg(folder).args(arguments);

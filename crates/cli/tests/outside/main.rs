@@ -23,6 +23,7 @@ mod export;
 mod guard;
 mod history;
 mod http;
+mod import;
 mod in_step;
 mod merge_file;
 mod merging;

@@ -1,6 +1,7 @@
 //! What a round brings over, merges, refuses and finds again.
 
 use crucible_core::hash::ContentHash;
+use crucible_core::id::VersionId;
 use crucible_core::vault_path::VaultPath;
 use crucible_node::error::{Direction, SyncError};
 use crucible_node::link::{BlobSink, Link, LinkError, OpenBlob, Traffic};
@@ -12,12 +13,16 @@ use crucible_testkit::server_link::{Server, ServerLink};
 
 use crate::kit::{Device, VAULT, in_step, pair};
 
-/// Brings requests over and loses the answers.
-struct Deaf(ServerLink);
+/// Brings requests over and loses the answers to rounds, but for the first few.
+struct Deaf(ServerLink, usize);
 
 impl Link for Deaf {
     fn round(&mut self, body: &[u8]) -> Result<Vec<u8>, LinkError> {
-        self.0.round(body)?;
+        let answer = self.0.round(body)?;
+        if let Some(left) = self.1.checked_sub(1) {
+            self.1 = left;
+            return Ok(answer);
+        }
         let (place, reason) = ("the server".to_owned(), "lost".to_owned());
         Err(LinkError::Unreachable { place, reason })
     }
@@ -26,6 +31,9 @@ impl Link for Deaf {
     }
     fn missing_blobs(&mut self, hashes: &[ContentHash]) -> Result<Vec<ContentHash>, LinkError> {
         self.0.missing_blobs(hashes)
+    }
+    fn missing_versions(&mut self, versions: &[VersionId]) -> Result<Vec<VersionId>, LinkError> {
+        self.0.missing_versions(versions)
     }
     fn put_blob(
         &mut self,
@@ -314,6 +322,37 @@ fn one_edit_of_a_large_flat_folder_takes_three_requests_when_the_server_forgot_t
     assert_eq!(a.replica.store().root().unwrap(), link.server().store.root().unwrap());
 }
 
+#[test]
+fn what_a_restored_server_stored_before_its_answer_was_lost_is_not_made_twice() {
+    let (mut a, mut b) = pair();
+    a.write("n.md", "one\n");
+    a.sync();
+    b.sync();
+    let backup = a.link.server().store.clone();
+    a.write("x.md", "what the server loses\n");
+    a.sync();
+    a.link.server().store = backup;
+    a.write("n.md", "one\n\ntwo\n");
+    // It hears that the root is unknown, walks, tells, and does not hear what came of it.
+    let mut deaf = Deaf(a.link.another(), 1);
+    a.replica.sync(&mut deaf, &mut a.world, Options::default(), &mut |_| {}).unwrap_err();
+    b.sync();
+    assert_eq!(b.read("n.md").unwrap(), "one\n\ntwo\n");
+    b.write("n.md", "one\n\ntwo\n\nthree\n");
+    b.sync();
+    a.link = a.link.another();
+    a.sync();
+    b.sync();
+    in_step(&a, &b);
+    assert_eq!(b.read("x.md").unwrap(), "what the server loses\n");
+    let server = a.link.server();
+    let of_n = server
+        .store
+        .all_versions()
+        .filter(|(_, _, version)| version.path().is_some_and(|path| path.as_str() == "n.md"));
+    assert_eq!(of_n.count(), 3, "each edit is one version");
+}
+
 /// The same folder and store after a restart.
 fn restarted(device: Device) -> Device {
     let Device { replica, link, world } = device;
@@ -462,7 +501,7 @@ fn what_a_server_stored_before_its_clock_fell_back_is_not_said_twice() {
     b.sync();
     a.write("one.md", "first\nwritten and thought better of\n");
     a.write("new.md", "new\n");
-    let mut deaf = Deaf(a.link.another());
+    let mut deaf = Deaf(a.link.another(), 0);
     a.replica.sync(&mut deaf, &mut a.world, Options::default(), &mut |_| {}).unwrap_err();
     a.link.server().now_ms -= YEAR_MS;
     a.write("one.md", "first\n");

@@ -11,7 +11,7 @@ use crucible_proto::zip::zip;
 use crucible_store::server_repo::{Origin, ServerRepo};
 use crucible_sync::repo::{Batch, Body, NewContent};
 use crucible_trust::capability::Token;
-use crucible_trust::rights::Access;
+use crucible_trust::rights::{Access, Rights};
 use serde_json::{Value, json};
 
 use crate::running::{NOW_MS, Running};
@@ -104,6 +104,35 @@ fn list(server: &Running, token: &Token, query: &str) -> Vec<Value> {
     let reply = server.get(&format!("/api/history/notes?{query}"), token);
     assert_eq!(reply.status, 200, "{}", reply.json());
     reply.json()["revisions"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_device_asks_which_versions_the_server_knows() {
+    let server = Running::start();
+    let (anna, token) = server.anna();
+    let ask = |vault: &str, token: &Token, versions: &[String]| {
+        let ask = server.ask("POST", &format!("/api/sync/{vault}/versions/missing"));
+        ask.token(token.reveal()).json(json!({ "versions": versions })).send()
+    };
+    let none = VersionId::from_bytes([7; 32]).to_string();
+    let nothing_yet = ask("notes", &token, std::slice::from_ref(&none));
+    assert_eq!(nothing_yet.json(), json!({ "missing": [none] }));
+    let mut writer = Writer::new(&server, anna);
+    let first = writer.text("plan.md", &[], "one\n");
+    let gone = writer.delete("plan.md", &[first]);
+    let known = [first.to_string(), gone.to_string()];
+    let [first, gone] = known.clone();
+    let answer = ask("notes", &token, &[first, none.clone(), gone]);
+    assert_eq!(answer.json(), json!({ "missing": [none] }));
+    // Of another vault nothing is told, and nobody is answered who may not read.
+    let bert = server.user(2);
+    server.vault("berts", bert);
+    let berts = server.token(bert, 13, &Rights::ALL);
+    assert_eq!(ask("berts", &berts, &known).json(), json!({ "missing": known }));
+    assert!(matches!(ask("notes", &berts, &known).refusal().0, 403 | 404));
+    assert_eq!(ask("notes", &token, &["..".to_owned()]).refusal(), (400, "bad_request".into()));
+    let many: Vec<String> = (0..1001).map(|_| String::new()).collect();
+    assert_eq!(ask("notes", &token, &many).refusal(), (413, "too_large".into()));
 }
 
 #[test]

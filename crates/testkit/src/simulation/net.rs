@@ -1,6 +1,7 @@
 //! The link of a round: what gets lost on it, and what comes in between.
 
 use crucible_core::hash::ContentHash;
+use crucible_core::id::VersionId;
 use crucible_node::link::{BlobSink, Link, LinkError, OpenBlob, Traffic};
 
 use super::Simulation;
@@ -88,6 +89,11 @@ impl Link for Lossy<'_> {
     fn missing_blobs(&mut self, hashes: &[ContentHash]) -> Result<Vec<ContentHash>, LinkError> {
         self.lost("question for blobs")?;
         self.inner.missing_blobs(hashes)
+    }
+
+    fn missing_versions(&mut self, versions: &[VersionId]) -> Result<Vec<VersionId>, LinkError> {
+        self.lost("question for versions")?;
+        self.inner.missing_versions(versions)
     }
 
     fn put_blob(

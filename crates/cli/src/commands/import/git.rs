@@ -1,28 +1,34 @@
 //! Reading a git history: commits oldest first, and of each what it changed.
+//!
+//! The first commits whose every text the vault's history has are not brought in again; what they
+//! left and nobody changed since is what the next ones go on from.
+
+mod known;
+mod read;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
+use crucible_core::timestamp::Stamp;
 use crucible_core::vault_path::VaultPath;
+use crucible_sync::replica::ReplicaStore;
 
-use super::{Place, Tally, commit, put_counted};
-use crate::commands::export::{git_command, no_git};
+use super::{ASIDE_MAX, Place, Tally, aside, commit, put_counted};
 use crate::exit::{During, Failure, Outcome};
-use crate::output::plain;
+use crate::output::{count, plain};
+use crate::past::Past;
 use crate::progress::Bar;
 use crate::vault_folder::OpenVault;
 
-/// Larger files of a history are left out.
-const BLOB_BYTES_MAX: u64 = 1 << 30;
+use known::Known;
+pub use read::is_repository;
+use read::{Blobs, Commit, Tree, changes_of, git_bytes, git_output, uncommitted_in};
+pub use told::History;
 
-/// Whether a folder is a repository of its own.
-pub fn is_repository(folder: &Path) -> bool {
-    folder.join(".git").exists()
-        || (folder.join("HEAD").is_file() && folder.join("objects").is_dir())
-}
+/// How a file begins that stands for one which `git lfs` keeps elsewhere (its specification).
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// A file of the history that stands in the vault now.
 struct Standing {
@@ -34,69 +40,130 @@ struct Standing {
 struct Importer<'i> {
     place: &'i Place,
     tally: &'i mut Tally,
+    history: History,
     blobs: Blobs,
     /// By path in the repository.
     standing: HashMap<String, Standing>,
     /// Paths that somebody edited meanwhile: theirs from then on.
     left: BTreeSet<String>,
+    /// Paths that this import has changed.
+    touched: BTreeSet<String>,
 }
 
-/// A commit of the history.
-struct Commit<'g> {
-    id: &'g str,
-    /// When its author made it, in milliseconds since 1970.
-    at_ms: u64,
-}
-
-impl<'g> Commit<'g> {
-    /// Reads a line of its hash and its seconds; before 1970 is 1970. The lines between are none.
-    fn parse(line: &'g str) -> Option<Self> {
-        let (id, seconds) = line.split_once(' ')?;
-        let seconds = u64::try_from(seconds.parse::<i64>().ok()?).unwrap_or(0);
-        Some(Self { id, at_ms: seconds.saturating_mul(1000) })
-    }
-}
-
-/// Brings every commit in, then what the history left in the end.
+/// Brings every commit in that did not come in before, then what the history left in the end.
 pub fn import(
     from: &Path,
     place: &Place,
+    past: &mut Past<'_>,
     vault: &mut OpenVault,
     bar: &Bar,
     tally: &mut Tally,
 ) -> Outcome<()> {
+    let uncommitted = uncommitted_in(from)?;
+    let no_head = git_bytes(from, &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).is_err();
+    if no_head {
+        let files = match uncommitted.len() as u64 {
+            0 => String::new(),
+            files => {
+                format!(", and {} not committed", count(files, "file that is", "files that are"))
+            }
+        };
+        return Err(Failure::failed(format!("{} has no commits{files}", from.display()))
+            .hint("commit its files first, or copy them into the vault"));
+    }
     let listed =
         git_output(from, &["rev-list", "--reverse", "--topo-order", "--format=%H %at", "HEAD"])?;
     let commits: Vec<Commit<'_>> = listed.lines().filter_map(Commit::parse).collect();
     let Some(last) = commits.last() else {
         return Err(Failure::failed(format!("{} has no commits", from.display())));
     };
+    let is_shallow = git_output(from, &["rev-parse", "--is-shallow-repository"])?.trim() == "true";
+    let history = History { uncommitted, is_shallow, ..History::default() };
     let mut importer = Importer {
         place,
         tally,
+        history,
         blobs: Blobs::open(from)?,
         standing: HashMap::new(),
         left: BTreeSet::new(),
+        touched: BTreeSet::new(),
     };
-    let of = commits.len() as u64;
-    for (done, Commit { id, at_ms }) in commits.iter().enumerate() {
-        bar.part("importing commits", done as u64, of);
+    let known = importer.known_of(from, &commits, &Known::of(past)?, bar)?;
+    importer.history.known = known as u64;
+    if let Some(before) = known.checked_sub(1) {
+        importer.stand_as(&Tree::of(from, commits[before].id)?)?;
+    }
+    let new = &commits[known..];
+    for (done, Commit { id, at_ms }) in new.iter().enumerate() {
+        bar.part("importing commits", done as u64, new.len() as u64);
         let changes = changes_of(from, id)?;
         if importer.apply(&changes)? {
+            let meta = vault.replica.store().meta()?;
+            let newest_ms = Stamp::from_ticks(meta.ticks, meta.replica).ms();
+            importer.history.late += u64::from(newest_ms > *at_ms);
             commit(vault, *at_ms, bar)?;
         }
-        importer.tally.commits += 1;
+        importer.history.commits += 1;
     }
     // Branches that ran beside each other took turns: in the end it is as the last commit says.
-    let tree = tree_of(from, last.id)?;
-    importer.settle(&tree)
+    importer.settle(&Tree::of(from, last.id)?)?;
+    importer.count();
+    tally.history = Some(importer.history);
+    Ok(())
 }
 
 impl Importer<'_> {
+    /// How many of the first commits left nothing that is not in the vault's history.
+    fn known_of(
+        &mut self,
+        from: &Path,
+        commits: &[Commit<'_>],
+        known: &Known,
+        bar: &Bar,
+    ) -> Outcome<usize> {
+        if known.is_empty() {
+            return Ok(0);
+        }
+        for (index, commit) in commits.iter().enumerate() {
+            bar.part("looking for commits that are here", index as u64, commits.len() as u64);
+            for (name, blob) in changes_of(from, commit.id)? {
+                // What cannot come in is no reason for its commit to come again.
+                let Ok(path) = self.place.path_for(&name) else { continue };
+                let is_known = match blob {
+                    None => known.has_left(&path),
+                    Some(blob) => {
+                        self.blobs.get(&blob)?.is_none_or(|bytes| known.has(&path, &bytes))
+                    }
+                };
+                if !is_known {
+                    return Ok(index);
+                }
+            }
+        }
+        Ok(commits.len())
+    }
+
+    /// Goes on from an earlier import: what it left and nobody changed since stands.
+    fn stand_as(&mut self, tree: &Tree) -> Outcome<()> {
+        for (name, blob) in &tree.files {
+            let Ok(path) = self.place.path_for(name) else { continue };
+            let Some(bytes) = self.blobs.get(blob)? else { continue };
+            let beside = (1..ASIDE_MAX).map_while(|number| aside(&path, number));
+            let beside = beside.take_while(|path| self.place.file(path).exists());
+            let mut places = std::iter::once(path.clone()).chain(beside);
+            let same = |path: &VaultPath| fs::read(self.place.file(path)).is_ok_and(|b| b == bytes);
+            if let Some(at) = places.find(same) {
+                self.standing.insert(name.clone(), Standing { at, bytes });
+            }
+        }
+        Ok(())
+    }
+
     /// Whether anything in the vault changed.
     fn apply(&mut self, changes: &BTreeMap<String, Option<String>>) -> Outcome<bool> {
         let mut changed = false;
         for (name, blob) in changes {
+            self.touched.insert(name.clone());
             changed |= match blob {
                 Some(blob) => self.write(name, blob)?,
                 None => self.remove(name)?,
@@ -105,16 +172,29 @@ impl Importer<'_> {
         Ok(changed)
     }
 
-    fn settle(&mut self, tree: &BTreeMap<String, String>) -> Outcome<()> {
-        let gone: Vec<String> =
-            self.standing.keys().filter(|name| !tree.contains_key(*name)).cloned().collect();
-        for name in gone {
-            self.remove(&name)?;
+    fn settle(&mut self, tree: &Tree) -> Outcome<()> {
+        for name in std::mem::take(&mut self.touched) {
+            match tree.files.get(&name) {
+                Some(blob) => self.write(&name, blob)?,
+                None => self.remove(&name)?,
+            };
+            self.touched.insert(name);
         }
-        for (name, blob) in tree {
-            self.write(name, blob)?;
+        for (name, what) in &tree.others {
+            self.tally.skipped.push((name.clone(), (*what).to_owned()));
         }
         Ok(())
+    }
+
+    fn count(&mut self) {
+        for name in &self.touched {
+            if let Some(standing) = self.standing.get(name) {
+                self.history.here += 1;
+                self.history.pointers += u64::from(standing.bytes.starts_with(LFS_POINTER));
+            } else if !self.left.contains(name) {
+                self.history.gone += 1;
+            }
+        }
     }
 
     fn write(&mut self, name: &str, blob: &str) -> Outcome<bool> {
@@ -162,125 +242,5 @@ impl Importer<'_> {
         let reason = "somebody edited it while it was imported: it stays as it is";
         self.tally.skipped.push((name.to_owned(), reason.to_owned()));
         false
-    }
-}
-
-/// What a commit changed against its first parent: blob by path, `None` for what went.
-fn changes_of(from: &Path, commit: &str) -> Outcome<BTreeMap<String, Option<String>>> {
-    let arguments = [
-        "diff-tree",
-        "-r",
-        "-z",
-        "--root",
-        "--no-renames",
-        "--no-commit-id",
-        "-m",
-        "--first-parent",
-        commit,
-    ];
-    let listed = git_bytes(from, &arguments)?;
-    let mut fields = listed.split(|byte| *byte == 0);
-    let mut changes = BTreeMap::new();
-    while let (Some(about), Some(name)) = (fields.next(), fields.next()) {
-        let about = String::from_utf8_lossy(about);
-        // :MODE MODE BLOB BLOB STATUS
-        let mut parts = about.split(' ').skip(1);
-        let (Some(mode), Some(blob)) = (parts.next(), parts.nth(1)) else { continue };
-        let name = String::from_utf8_lossy(name).into_owned();
-        changes.insert(name, is_file(mode).then(|| blob.to_owned()));
-    }
-    Ok(changes)
-}
-
-fn tree_of(from: &Path, commit: &str) -> Outcome<BTreeMap<String, String>> {
-    let listed = git_bytes(from, &["ls-tree", "-r", "-z", commit])?;
-    let mut tree = BTreeMap::new();
-    for line in listed.split(|byte| *byte == 0) {
-        let line = String::from_utf8_lossy(line);
-        // MODE TYPE BLOB\tNAME
-        let Some((about, name)) = line.split_once('\t') else { continue };
-        let mut parts = about.split(' ');
-        let (Some(mode), Some(blob)) = (parts.next(), parts.nth(1)) else { continue };
-        if is_file(mode) {
-            tree.insert(name.to_owned(), blob.to_owned());
-        }
-    }
-    Ok(tree)
-}
-
-/// A regular file; neither a link nor another repository.
-fn is_file(mode: &str) -> bool {
-    matches!(mode, "100644" | "100755" | "100664")
-}
-
-fn git_output(from: &Path, arguments: &[&str]) -> Outcome<String> {
-    Ok(String::from_utf8_lossy(&git_bytes(from, arguments)?).into_owned())
-}
-
-fn git_bytes(from: &Path, arguments: &[&str]) -> Outcome<Vec<u8>> {
-    let output = git_command(from, arguments).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| no_git(&error))?;
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let line = plain(said.lines().next().unwrap_or("no reason given"));
-    Err(Failure::failed(format!("git cannot read {}: {line}", from.display())))
-}
-
-/// One `git cat-file --batch` for all blobs.
-struct Blobs {
-    child: Child,
-    ask: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Blobs {
-    fn open(from: &Path) -> Outcome<Self> {
-        let spawned = git_command(from, &["cat-file", "--batch"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut child = spawned.map_err(|error| no_git(&error))?;
-        let ask = child.stdin.take().expect("the input is piped");
-        let answers = BufReader::new(child.stdout.take().expect("the output is piped"));
-        Ok(Self { child, ask, answers })
-    }
-
-    /// The bytes of a blob; `None` when it is missing or too large.
-    fn get(&mut self, id: &str) -> Outcome<Option<Vec<u8>>> {
-        const READING: &str = "reading from git";
-        writeln!(self.ask, "{id}").and_then(|()| self.ask.flush()).during(READING)?;
-        let mut head = String::new();
-        self.answers.read_line(&mut head).during(READING)?;
-        let mut parts = head.trim_end().split(' ').skip(1);
-        let (Some("blob"), Some(size)) = (parts.next(), parts.next()) else { return Ok(None) };
-        let size: u64 = size.parse().during(READING)?;
-        let mut bytes = Vec::new();
-        let mut body = (&mut self.answers).take(size);
-        let kept = size <= BLOB_BYTES_MAX;
-        if kept {
-            body.read_to_end(&mut bytes).during(READING)?;
-        } else {
-            std::io::copy(&mut body, &mut std::io::sink()).during(READING)?;
-        }
-        let mut end = [0];
-        self.answers.read_exact(&mut end).during(READING)?;
-        let whole = bytes.len() as u64 == size;
-        if kept && !whole {
-            return Err(Failure::failed("git ended in the middle of a file"));
-        }
-        Ok(kept.then_some(bytes))
-    }
-}
-
-impl Drop for Blobs {
-    fn drop(&mut self) {
-        // Its input ends with us, and with that it ends; a kill only hastens it, and fails when it
-        // has ended already. What it was to give has been read, or an error was told: how it ended
-        // says nothing more.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
