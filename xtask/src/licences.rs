@@ -77,7 +77,9 @@ fn one(words: &[&str], at: &mut usize, allow: &[String]) -> bool {
         licence = format!("{licence} WITH {}", words.get(*at + 1).unwrap_or(&""));
         *at += 2;
     }
-    allow.contains(&licence)
+    // "Or any later version" can be met with the version that it names.
+    let named = licence.strip_suffix('+').unwrap_or(&licence);
+    allow.iter().any(|allowed| *allowed == licence || allowed == named)
 }
 
 #[cfg(test)]
@@ -99,6 +101,12 @@ mod tests {
         assert!(check("GPL-3.0 OR MIT"));
         assert!(check("GPL-3.0/MIT"));
         assert!(!check("GPL-3.0 OR LGPL-3.0"));
+    }
+
+    #[test]
+    fn a_later_version_may_be_taken_but_need_not() {
+        assert!(check("MPL-2.0+"));
+        assert!(!check("GPL-3.0+"));
     }
 
     #[test]
