@@ -1,12 +1,14 @@
 //! The shared text of a session; the one file that names the CRDT library.
 //!
 //! Invariants: the library's document stays *detached* (attached, each import walks its graph:
-//! 0.65 to 2.5 ms instead of 1 to 2 µs); everything it took is also in [`Log`], so a document that
+//! 0.65 to 2.5 ms instead of 1 to 2 µs); everything it took is also in its log, so a document that
 //! foreign bytes broke is built anew without them; only the host seeds, with peers that no
 //! client may use; nothing here gives out shallow snapshots.
 //!
-//! Foreign bytes have panicked the library before (loro#1046, #1068, #1118): every call that sees
-//! them is guarded, and what panicked is thrown away whole.
+//! Foreign bytes can panic the library (loro#1046, #1068, #1118): every call that sees them is
+//! guarded, and what panicked is thrown away whole. Some abort the process, which no guard stops:
+//! whoever takes bytes from strangers keeps documents in a process of their own
+//! (`docs/decisions/0015`).
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -189,6 +191,12 @@ impl Document {
         if strays.ok_or(Refusal::Panicked)? {
             return Err(Refusal::ForeignContainer);
         }
+        // Its import succeeded, and yet an edit beyond the end of the text would break whoever
+        // looks at the text next: so look, before anybody hears of it.
+        let frontiers = self.doc.oplog_frontiers();
+        let seen = guarded(|| self.doc.checkout(&frontiers)).ok_or(Refusal::Panicked)?;
+        seen.map_err(|_| Refusal::Malformed)?;
+        self.doc.detach();
         self.bytes_at_most += update.len();
         if self.bytes_at_most > DOCUMENT_BYTES_MAX {
             let text = guarded(|| current_text(&self.doc)).ok_or(Refusal::Panicked)?;

@@ -206,6 +206,22 @@ fn an_update_that_comes_too_early_is_refused_until_the_other_is_here() {
 }
 
 #[test]
+fn an_edit_beyond_the_end_is_refused_before_anybody_hears_of_it() {
+    // The same edits by their names, and other text: what peer 2 saw was longer.
+    let (mut host, mut elsewhere) = (Document::seed("one"), Document::seed("one"));
+    let (here, there) = (Client::of(&host, 1), Client::of(&elsewhere, 1));
+    host.import(&here.insert(3, "12345"), anybody).unwrap();
+    let emptied = here.write(|doc| doc.get_text(CONTAINER).delete(3, 5).unwrap());
+    host.import(&emptied, anybody).unwrap();
+    elsewhere.import(&there.insert(3, "1234567890"), anybody).unwrap();
+    let update = Client::of(&elsewhere, 2).insert(13, "!");
+    assert!(host.import(&update, anybody).is_err());
+    assert_eq!(host.text(), "one");
+    host.import(&here.insert(3, " two"), anybody).unwrap();
+    assert_eq!(host.text(), "one two");
+}
+
+#[test]
 fn snapshots_and_other_bytes_are_refused() {
     let mut host = Document::seed("one");
     let client = Client::of(&host, 1);
