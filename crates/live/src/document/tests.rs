@@ -3,7 +3,7 @@
 use loro::{ExportMode, LoroDoc};
 use proptest::prelude::*;
 
-use super::{CONTAINER, DocVersion, Document, HOST_PEERS, Peer, Refusal};
+use super::{CONTAINER, DocVersion, Document, HOST_PEERS, Imported, Look, Peer, Refusal};
 use crate::limits::{DOCUMENT_BYTES_MAX, IMPORTS_MAX};
 
 /// A client: what a browser has.
@@ -45,6 +45,13 @@ impl Client {
     }
 }
 
+impl Document {
+    /// What a quiet room does: import, and look at once.
+    fn hear(&mut self, update: &[u8], is_senders: fn(Peer) -> bool) -> Result<Imported, Refusal> {
+        self.import(1, update, is_senders, Look::Now)
+    }
+}
+
 fn anybody(_: Peer) -> bool {
     true
 }
@@ -54,8 +61,8 @@ fn what_two_write_at_once_stands_in_both_and_here() {
     let mut host = Document::seed("one\ntwo\n");
     let (a, b) = (Client::of(&host, 1), Client::of(&host, 2));
     let (from_a, from_b) = (a.insert(3, " and a half"), b.insert(8, "three\n"));
-    assert_eq!(host.import(&from_b, anybody).unwrap().peers, [2].into());
-    assert_eq!(host.import(&from_a, anybody).unwrap().peers, [1].into());
+    assert_eq!(host.hear(&from_b, anybody).unwrap().peers, [2].into());
+    assert_eq!(host.hear(&from_a, anybody).unwrap().peers, [1].into());
     a.pull(&host);
     b.pull(&host);
     assert_eq!(host.text(), "one and a half\ntwo\nthree\n");
@@ -66,9 +73,9 @@ fn what_two_write_at_once_stands_in_both_and_here() {
 fn an_update_taken_twice_changes_nothing() {
     let mut host = Document::seed("one");
     let update = Client::of(&host, 1).insert(3, " two");
-    host.import(&update, anybody).unwrap();
+    host.hear(&update, anybody).unwrap();
     let version = host.version();
-    assert!(host.import(&update, |_| false).unwrap().peers.is_empty());
+    assert!(host.hear(&update, |_| false).unwrap().peers.is_empty());
     assert_eq!((host.text().as_str(), host.version()), ("one two", version));
 }
 
@@ -76,10 +83,10 @@ fn an_update_taken_twice_changes_nothing() {
 fn it_opens_again_as_it_was() {
     let mut host = Document::seed("one");
     let client = Client::of(&host, 1);
-    host.import(&client.insert(3, " two"), anybody).unwrap();
+    host.hear(&client.insert(3, " two"), anybody).unwrap();
     let mut again = Document::open(&host.snapshot()).unwrap();
     assert_eq!((again.text(), again.version()), (host.text(), host.version()));
-    again.import(&client.insert(7, " three"), anybody).unwrap();
+    again.hear(&client.insert(7, " three"), anybody).unwrap();
     assert_eq!(again.text(), "one two three");
     assert!(Document::open(b"something else").is_err());
 }
@@ -91,9 +98,9 @@ fn a_journal_brings_back_what_came_after_the_snapshot() {
     let client = Client::of(&host, 1);
     let updates = [client.insert(3, " two"), client.insert(7, " three")];
     let mut again = Document::open(&snapshot).unwrap();
-    assert!(again.replay(&updates[1]).is_err(), "the second alone leaves a gap");
+    assert!(again.replay(7, &updates[1]).is_err(), "the second alone leaves a gap");
     for update in &updates {
-        again.replay(update).unwrap();
+        again.replay(7, update).unwrap();
     }
     assert_eq!(again.text(), "one two three");
 }
@@ -102,7 +109,7 @@ fn a_journal_brings_back_what_came_after_the_snapshot() {
 fn a_stale_copy_deletes_nothing_that_came_after_it() {
     let mut host = Document::seed("one\ntwo\n");
     let (flushed, client) = (host.version(), Client::of(&host, 1));
-    host.import(&client.insert(8, "typed since\n"), anybody).unwrap();
+    host.hear(&client.insert(8, "typed since\n"), anybody).unwrap();
     let (update, at) = host.edit_at(&flushed, "ONE\ntwo\n").unwrap();
     assert_eq!(host.text(), "ONE\ntwo\ntyped since\n");
     client.doc.import(&update).unwrap();
@@ -117,7 +124,7 @@ fn a_stale_copy_deletes_nothing_that_came_after_it() {
 fn an_emptied_copy_leaves_what_was_typed_since() {
     let mut host = Document::seed("one\n");
     let (flushed, client) = (host.version(), Client::of(&host, 1));
-    host.import(&client.insert(4, "two\n"), anybody).unwrap();
+    host.hear(&client.insert(4, "two\n"), anybody).unwrap();
     host.edit_at(&flushed, "").unwrap();
     assert_eq!(host.text(), "two\n");
 }
@@ -139,7 +146,7 @@ fn a_version_from_elsewhere_is_not_edited_at() {
     let mut host = Document::seed("one");
     let mut other = Document::seed("one");
     let client = Client::of(&other, 1);
-    other.import(&client.insert(0, "x"), anybody).unwrap();
+    other.hear(&client.insert(0, "x"), anybody).unwrap();
     assert!(host.edit_at(&other.version(), "two").is_err());
     assert_eq!(host.text(), "one");
 }
@@ -149,7 +156,7 @@ fn the_hosts_peers_are_the_hosts() {
     let mut host = Document::seed("one");
     for peer in [HOST_PEERS.start, HOST_PEERS.start + 1, HOST_PEERS.end - 1] {
         let update = Client::of(&host, peer).insert(3, "!");
-        assert_eq!(host.import(&update, anybody), Err(Refusal::ForeignPeer));
+        assert_eq!(host.hear(&update, anybody), Err(Refusal::ForeignPeer));
     }
     assert_eq!(host.text(), "one");
 }
@@ -158,9 +165,9 @@ fn the_hosts_peers_are_the_hosts() {
 fn nobody_writes_in_the_name_of_another() {
     let mut host = Document::seed("one");
     let update = Client::of(&host, 1).insert(3, "!");
-    assert_eq!(host.import(&update, |peer| peer == 2), Err(Refusal::ForeignPeer));
+    assert_eq!(host.hear(&update, |peer| peer == 2), Err(Refusal::ForeignPeer));
     assert_eq!(host.text(), "one");
-    host.import(&update, |peer| peer == 1).unwrap();
+    host.hear(&update, |peer| peer == 1).unwrap();
     assert_eq!(host.text(), "one!");
 }
 
@@ -168,17 +175,17 @@ fn nobody_writes_in_the_name_of_another() {
 fn an_edit_of_another_container_is_undone_and_the_rest_goes_on() {
     let mut host = Document::seed("one");
     let honest = Client::of(&host, 1);
-    host.import(&honest.insert(3, " two"), anybody).unwrap();
+    host.hear(&honest.insert(3, " two"), anybody).unwrap();
     let hostile = Client::of(&host, 2);
     let stray = hostile.write(|doc| doc.get_map("other").insert("k", 1).unwrap());
-    assert_eq!(host.import(&stray, anybody), Err(Refusal::ForeignContainer));
+    assert_eq!(host.hear(&stray, anybody), Err(Refusal::ForeignContainer));
     let mixed = Client::of(&host, 3).write(|doc| {
         doc.get_text(CONTAINER).insert(0, "x").unwrap();
         doc.get_list("more").insert(0, "y").unwrap();
     });
-    assert_eq!(host.import(&mixed, anybody), Err(Refusal::ForeignContainer));
+    assert_eq!(host.hear(&mixed, anybody), Err(Refusal::ForeignContainer));
     assert_eq!(host.text(), "one two");
-    host.import(&honest.insert(7, " three"), anybody).unwrap();
+    host.hear(&honest.insert(7, " three"), anybody).unwrap();
     assert_eq!(host.text(), "one two three");
     honest.pull(&host);
     assert_eq!(honest.text(), host.text());
@@ -189,9 +196,9 @@ fn an_update_that_comes_too_early_is_refused_until_the_other_is_here() {
     let mut host = Document::seed("one");
     let client = Client::of(&host, 1);
     let (first, second) = (client.insert(3, "2"), client.insert(4, "3"));
-    assert_eq!(host.import(&second, anybody), Err(Refusal::Gap));
-    host.import(&first, anybody).unwrap();
-    host.import(&second, anybody).unwrap();
+    assert_eq!(host.hear(&second, anybody), Err(Refusal::Gap));
+    host.hear(&first, anybody).unwrap();
+    host.hear(&second, anybody).unwrap();
     assert_eq!(host.text(), "one23");
 
     // The same when it is another peer's edit that is missing.
@@ -199,25 +206,55 @@ fn an_update_that_comes_too_early_is_refused_until_the_other_is_here() {
     let from_a = a.insert(0, "a");
     b.doc.import(&from_a).unwrap();
     let from_b = b.insert(1, "b");
-    assert_eq!(host.import(&from_b, anybody), Err(Refusal::Gap));
-    host.import(&from_a, anybody).unwrap();
-    host.import(&from_b, anybody).unwrap();
+    assert_eq!(host.hear(&from_b, anybody), Err(Refusal::Gap));
+    host.hear(&from_a, anybody).unwrap();
+    host.hear(&from_b, anybody).unwrap();
     assert_eq!(host.text(), "abone23");
+}
+
+/// An edit by peer 2 at a place that is not in the text, and peer 1, who made it so: the same
+/// edits by their names with other text, so that what peer 2 saw was longer.
+fn beyond_the_end(host: &mut Document) -> (Client, Vec<u8>) {
+    let mut elsewhere = Document::seed("one");
+    let (here, there) = (Client::of(host, 1), Client::of(&elsewhere, 1));
+    host.hear(&here.insert(3, "12345"), anybody).unwrap();
+    let emptied = here.write(|doc| doc.get_text(CONTAINER).delete(3, 5).unwrap());
+    host.hear(&emptied, anybody).unwrap();
+    elsewhere.hear(&there.insert(3, "1234567890"), anybody).unwrap();
+    (here, Client::of(&elsewhere, 2).insert(13, "!"))
+}
+
+#[test]
+fn what_a_late_look_finds_is_taken_out_again_and_says_who_brought_it() {
+    let mut host = Document::seed("one");
+    let (here, update) = beyond_the_end(&mut host);
+    host.import(5, &here.insert(3, " two"), anybody, Look::Later).unwrap();
+    host.import(6, &update, anybody, Look::Later).unwrap();
+    host.import(5, &here.insert(7, " three"), anybody, Look::Later).unwrap();
+    assert!(host.poisoners().is_empty());
+    assert_eq!(host.text(), "one two three");
+    assert_eq!(host.poisoners(), [6].into());
+    assert!(host.poisoners().is_empty());
+    host.hear(&here.insert(0, "zero "), anybody).unwrap();
+    assert_eq!(host.text(), "zero one two three");
+}
+
+#[test]
+fn who_is_looked_at_does_not_answer_for_those_before() {
+    let mut host = Document::seed("one");
+    let (here, update) = beyond_the_end(&mut host);
+    host.import(6, &update, anybody, Look::Later).unwrap();
+    host.import(5, &here.insert(3, " two"), anybody, Look::Now).unwrap();
+    assert_eq!((host.poisoners(), host.text().as_str()), ([6].into(), "one two"));
 }
 
 #[test]
 fn an_edit_beyond_the_end_is_refused_before_anybody_hears_of_it() {
-    // The same edits by their names, and other text: what peer 2 saw was longer.
-    let (mut host, mut elsewhere) = (Document::seed("one"), Document::seed("one"));
-    let (here, there) = (Client::of(&host, 1), Client::of(&elsewhere, 1));
-    host.import(&here.insert(3, "12345"), anybody).unwrap();
-    let emptied = here.write(|doc| doc.get_text(CONTAINER).delete(3, 5).unwrap());
-    host.import(&emptied, anybody).unwrap();
-    elsewhere.import(&there.insert(3, "1234567890"), anybody).unwrap();
-    let update = Client::of(&elsewhere, 2).insert(13, "!");
-    assert!(host.import(&update, anybody).is_err());
+    let mut host = Document::seed("one");
+    let (here, update) = beyond_the_end(&mut host);
+    assert!(host.hear(&update, anybody).is_err());
     assert_eq!(host.text(), "one");
-    host.import(&here.insert(3, " two"), anybody).unwrap();
+    host.hear(&here.insert(3, " two"), anybody).unwrap();
     assert_eq!(host.text(), "one two");
 }
 
@@ -227,10 +264,10 @@ fn snapshots_and_other_bytes_are_refused() {
     let client = Client::of(&host, 1);
     client.insert(0, "x");
     let snapshot = client.doc.export(ExportMode::Snapshot).unwrap();
-    assert_eq!(host.import(&snapshot, anybody), Err(Refusal::NotAnUpdate));
-    assert_eq!(host.import(b"", anybody), Err(Refusal::Malformed));
-    assert_eq!(host.import(&[0; 4_000], anybody), Err(Refusal::Malformed));
-    assert_eq!(host.import(&vec![0; 2 << 20], anybody), Err(Refusal::TooLarge));
+    assert_eq!(host.hear(&snapshot, anybody), Err(Refusal::NotAnUpdate));
+    assert_eq!(host.hear(b"", anybody), Err(Refusal::Malformed));
+    assert_eq!(host.hear(&[0; 4_000], anybody), Err(Refusal::Malformed));
+    assert_eq!(host.hear(&vec![0; 2 << 20], anybody), Err(Refusal::TooLarge));
     assert_eq!(host.text(), "one");
     assert!(DocVersion::decode(&[0xff; 9]).is_none());
 }
@@ -239,9 +276,9 @@ fn snapshots_and_other_bytes_are_refused() {
 fn a_note_does_not_grow_beyond_its_bound() {
     let mut host = Document::seed(&"x".repeat(DOCUMENT_BYTES_MAX - 10));
     let client = Client::of(&host, 1);
-    host.import(&client.insert(0, "123456789"), anybody).unwrap();
+    host.hear(&client.insert(0, "123456789"), anybody).unwrap();
     let update = client.insert(0, "12");
-    assert_eq!(host.import(&update, anybody), Err(Refusal::TooLong));
+    assert_eq!(host.hear(&update, anybody), Err(Refusal::TooLong));
     assert_eq!(host.text().len(), DOCUMENT_BYTES_MAX - 1);
 }
 
@@ -250,10 +287,10 @@ fn after_many_edits_it_is_loaded_afresh_and_loses_none() {
     let mut host = Document::seed("");
     let client = Client::of(&host, 1);
     for n in 0..IMPORTS_MAX {
-        host.import(&client.insert(n, "x"), anybody).unwrap();
+        host.hear(&client.insert(n, "x"), anybody).unwrap();
     }
     assert!(host.log.updates.is_empty());
-    host.import(&client.insert(0, "y"), anybody).unwrap();
+    host.hear(&client.insert(0, "y"), anybody).unwrap();
     assert_eq!(host.text(), client.text());
 }
 
@@ -273,10 +310,10 @@ proptest! {
         }
         update.truncate(cut.index(update.len()) + 1);
         let before = host.text();
-        if host.import(&update, anybody).is_err() {
+        if host.hear(&update, anybody).is_err() {
             prop_assert_eq!(host.text(), before);
         }
-        host.import(&honest.insert(0, "zero "), anybody).unwrap();
+        host.hear(&honest.insert(0, "zero "), anybody).unwrap();
         honest.pull(&host);
         prop_assert_eq!(honest.text(), host.text());
     }
