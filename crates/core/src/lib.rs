@@ -15,6 +15,7 @@ pub mod frontmatter;
 pub mod hash;
 pub mod heads;
 pub mod id;
+pub mod identity;
 pub mod limits;
 pub mod lines;
 mod list_value;

@@ -3,6 +3,8 @@
 //! Invariant: an answer leaves only after its batch is committed. Opened vaults are kept, each
 //! behind a lock of its own; rounds of one vault come one at a time, walks between them.
 
+mod write;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +24,7 @@ use crucible_sync::staged::{Staged, Tree, root_after};
 use crucible_sync::unpack::UnpackError;
 use crucible_trust::rights::Access;
 
-use crate::rounds::{EngineError, Party, RoundAnswer, Rounds, Tally};
+use crate::rounds::{EngineError, Party, RoundAnswer, Rounds, Tally, Write, Written};
 
 /// Vaults kept open at once; one more closes those that nobody uses.
 const OPEN_MAX: usize = 256;
@@ -33,16 +35,16 @@ type Opened<V> = Arc<Mutex<<V as Vaults>::Vault>>;
 pub struct Engine<V: Vaults> {
     vaults: V,
     open: Mutex<HashMap<VaultId, Opened<V>>>,
-    /// The author of what is restored here; drawn at every start, because counters of a server
+    /// The author of what is written and restored here; drawn at every start, because counters of a server
     /// that was set back to a backup would be used again.
     replica: ReplicaId,
-    restored: Mutex<u64>,
+    counter: Mutex<u64>,
 }
 
 impl<V: Vaults> Engine<V> {
     /// Over these vaults; `replica` is random.
     pub fn new(vaults: V, replica: ReplicaId) -> Self {
-        Self { vaults, open: Mutex::default(), replica, restored: Mutex::default() }
+        Self { vaults, open: Mutex::default(), replica, counter: Mutex::default() }
     }
 
     /// The vaults themselves.
@@ -68,10 +70,15 @@ impl<V: Vaults> Engine<V> {
         Ok(vault)
     }
 
+    fn author(&self, vault: &VaultId) -> write::Author {
+        let counter = self.next_counter();
+        write::Author { vault: *vault, replica: self.replica, counter }
+    }
+
     fn next_counter(&self) -> u64 {
-        let mut restored = locked(&self.restored);
-        *restored += 1;
-        *restored
+        let mut counter = locked(&self.counter);
+        *counter += 1;
+        *counter
     }
 }
 
@@ -168,6 +175,15 @@ where
         let root = root_after(&*repo, &batch).map_err(store)?;
         repo.commit_from(&batch, &party.origin).map_err(store)?;
         Ok((id, root))
+    }
+
+    fn write(&self, vault: &VaultId, party: &Party, write: &Write) -> Result<Written, EngineError> {
+        if party.access == Access::Read {
+            return Err(EngineError::ReadOnly);
+        }
+        let opened = self.opened(vault)?;
+        let mut repo = locked(&opened);
+        write::write(&mut *repo, &self.author(vault), party, write)
     }
 }
 

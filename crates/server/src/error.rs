@@ -76,6 +76,8 @@ codes! {
     Timeout = REQUEST_TIMEOUT "timeout";
     /// The name is taken.
     Exists = CONFLICT "exists";
+    /// The note was written to since the version that the request names.
+    Changed = CONFLICT "changed";
     /// A short id that more than one thing has.
     Ambiguous = CONFLICT "ambiguous";
     /// A part of a blob that does not follow what is here.
@@ -292,6 +294,10 @@ impl From<EngineError> for ApiError {
                 Self::new(Code::ProtocolTooNew, error.to_string()).hint("update the server")
             }
             EngineError::NoSuchVersion => Self::not_found("version"),
+            EngineError::Exists(_) => Self::new(Code::Exists, error.to_string())
+                .hint("take another name, or move what is there"),
+            EngineError::Changed => Self::new(Code::Changed, error.to_string())
+                .hint("load the note again, look at what came, and repeat it"),
             EngineError::Store(source) => Self::internal(&*source),
         }
     }

@@ -1,12 +1,16 @@
 //! What the shell asks of the engine: rounds and walks as bytes, and the few things about a
 //! vault that are not rounds. Implemented over `sync` and `store`; faked in tests.
 //!
-//! All calls block. [`Rounds::round`] and [`Rounds::restore`] are made under the vault's write
-//! lock: of one vault, one at a time.
+//! All calls block. [`Rounds::round`], [`Rounds::restore`] and [`Rounds::write`] are made under the
+//! vault's write lock: of one vault, one at a time.
 
-use crucible_core::id::{RootHash, VaultId, VersionId};
+use std::sync::Arc;
+
+use crucible_core::id::{ConflictId, NoteId, RootHash, VaultId, VersionId};
+use crucible_core::identity::{Identity, Naming, identify};
 use crucible_core::vault_path::VaultPath;
 use crucible_store::server_repo::Origin;
+use crucible_sync::mint::{Change, Found};
 use crucible_trust::rights::Access;
 
 /// Who asks the engine, and what they may do in this vault.
@@ -40,6 +44,72 @@ pub struct Tally {
     pub merged: u64,
     /// Conflict records opened.
     pub conflicts: u64,
+}
+
+/// Something written on the server itself: by a page, or by a live session for those in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// What becomes of which note. A base is the version that the author had in front of them,
+    /// which need not be the head: what came since is merged. Only a deletion must be of the head.
+    pub change: Change,
+    /// The bytes that the change brings; `None` where it brings none, or they are stored already.
+    pub bytes: Option<Arc<[u8]>>,
+    /// Conflict records closed in the same commit.
+    pub closes: Vec<ConflictId>,
+}
+
+impl Write {
+    /// A note where none is.
+    pub fn create(path: VaultPath, bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        let found = found(&bytes, &path);
+        Self::of(Change::Created { path, found }, Some(bytes))
+    }
+
+    /// Other bytes, made from those of `base`; `path` is that of `base`, and stays.
+    pub fn edit(base: VersionId, path: &VaultPath, bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        let found = found(&bytes, path);
+        Self::of(Change::Edited { base, path: None, found }, Some(bytes))
+    }
+
+    /// Another path.
+    pub fn rename(base: VersionId, path: VaultPath) -> Self {
+        Self::of(Change::Moved { base, path }, None)
+    }
+
+    /// Gone.
+    pub fn delete(base: VersionId) -> Self {
+        Self::of(Change::Deleted { base }, None)
+    }
+
+    fn of(change: Change, bytes: Option<Arc<[u8]>>) -> Self {
+        Self { change, bytes, closes: Vec::new() }
+    }
+}
+
+fn found(bytes: &[u8], path: &VaultPath) -> Found {
+    let Identity { kind, hash, bytes } = identify(bytes, Naming::of(path));
+    Found { kind, content: hash, bytes }
+}
+
+/// What a [`Write`] came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Of which note.
+    pub note: NoteId,
+    /// The version that says what was written; the base itself when that says the same already.
+    pub id: VersionId,
+    /// The note's head before; `None` when there was no such note.
+    pub before: Option<VersionId>,
+    /// The note's head now: `id`, or the merge of it with what came since its base.
+    pub head: VersionId,
+    /// The head's path; `None` when the note is deleted.
+    pub path: Option<VaultPath>,
+    /// The head's bytes; `None` when the note is deleted or its bytes are a blob.
+    pub content: Option<Arc<[u8]>>,
+    /// The vault's root after it.
+    pub root: Option<RootHash>,
 }
 
 /// Why the engine refuses. Nothing was stored.
@@ -76,6 +146,12 @@ pub enum EngineError {
     /// There is no such version in this vault.
     #[error("there is no such version")]
     NoSuchVersion,
+    /// Another note, or a folder, has the path.
+    #[error("{0} exists already")]
+    Exists(VaultPath),
+    /// The note was written to since the version that the caller names.
+    #[error("the note has changed since that version")]
+    Changed,
     /// The store failed; a full disk is recognised inside.
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -123,4 +199,14 @@ pub trait Rounds: Send + Sync + 'static {
         party: &Party,
         version: &VersionId,
     ) -> Result<(VersionId, Option<RootHash>), EngineError>;
+
+    /// Mints the version that `write` says, as one by `party`, and merges it with what came since
+    /// its base.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchVersion`] for an unknown base, [`EngineError::Exists`] for a new path
+    /// that is taken, [`EngineError::Changed`] for a deletion of what is not the head,
+    /// [`EngineError::TooLarge`] for bytes that are neither a note's nor a small asset's, and the
+    /// rest of [`EngineError`].
+    fn write(&self, vault: &VaultId, party: &Party, write: &Write) -> Result<Written, EngineError>;
 }

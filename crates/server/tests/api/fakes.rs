@@ -8,7 +8,7 @@ use crucible_core::hash::ContentHash;
 use crucible_core::id::{RootHash, VaultId, VersionId};
 use crucible_core::vault_path::VaultPath;
 use crucible_server::blobs::{BlobError, Blobs};
-use crucible_server::rounds::{EngineError, Party, RoundAnswer, Rounds, Tally};
+use crucible_server::rounds::{EngineError, Party, RoundAnswer, Rounds, Tally, Write, Written};
 use crucible_store::server_repo::Vaults;
 use crucible_testkit::memory_store::{MemoryError, MemoryStore};
 use crucible_trust::rights::Access;
@@ -122,6 +122,10 @@ impl Rounds for FakeEngine {
         let mut new = *version.as_bytes();
         new[31] ^= 1;
         Ok((VersionId::from_bytes(new), self.root(vault)?))
+    }
+
+    fn write(&self, _: &VaultId, _: &Party, _: &Write) -> Result<Written, EngineError> {
+        Err(store("writes are tested on the real engine"))
     }
 }
 

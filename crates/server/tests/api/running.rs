@@ -44,6 +44,27 @@ pub fn limits() -> Limits {
     }
 }
 
+/// A server on a thread of its own; it goes down when the sender is dropped.
+pub fn run(
+    config: ServerConfig,
+    backends: Backends,
+    now_ms: Arc<AtomicU64>,
+) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+    let server = Server::new(config, backends, Arc::new(move || now_ms.load(Ordering::SeqCst)));
+    let (stop, stopped) = oneshot::channel();
+    let (bound, address) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            bound.send(listener.local_addr().unwrap()).unwrap();
+            let stopped = async { drop(stopped.await) };
+            serve(listener, server, stopped).await.unwrap();
+        });
+    });
+    (address.recv().unwrap(), stop, thread)
+}
+
 impl Running {
     pub fn start() -> Self {
         Self::with(|_| {})
@@ -70,20 +91,7 @@ impl Running {
             limits: limits(),
         };
         adjust(&mut config);
-        let clock = Arc::clone(&now_ms);
-        let server = Server::new(config, backends, Arc::new(move || clock.load(Ordering::SeqCst)));
-        let (stop, stopped) = oneshot::channel();
-        let (bound, address) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                bound.send(listener.local_addr().unwrap()).unwrap();
-                let stopped = async { drop(stopped.await) };
-                serve(listener, server, stopped).await.unwrap();
-            });
-        });
-        let address = address.recv().unwrap();
+        let (address, stop, thread) = run(config, backends, Arc::clone(&now_ms));
         let (stop, thread) = (Some(stop), Some(thread));
         Self { address, engine, vaults, now_ms, stop, thread, accounts, _dir: dir }
     }
