@@ -15,11 +15,11 @@ use crucible_core::timestamp::Stamp;
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::{KeyStamps, Kind, TagDots, Version};
 use crucible_sync::guard::{Guard, Loss};
-use crucible_sync::mint::Change;
+use crucible_sync::mint::{Change, Found};
 use crucible_sync::replica::ReplicaStore;
 use crucible_vault::fs::FileSystem;
 
-use crate::actions::{ActionError, Done, Edit, FetchBytes, found_of};
+use crate::actions::{ActionError, Done, Edit, FetchBytes};
 use crate::error::SyncError;
 use crate::replica::{Options, Replica, Round};
 use crate::report::Report;
@@ -198,7 +198,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
                 wanted.live().is_some_and(|w| w.path == live.path && w.content == live.content)
             }
             (State::Mixed(path, bytes), Some(live)) => {
-                *path == live.path && found_of(path, bytes).content == live.content
+                *path == live.path && Found::of(bytes, path).content == live.content
             }
             _ => false,
         };
@@ -333,7 +333,7 @@ impl<F: FileSystem, S: ReplicaStore> Replica<F, S> {
             return Ok(((Change::Deleted { base }, None), note));
         };
         let bytes = self.state_bytes(&aim.state, fetch)?;
-        let found = found_of(&path, &bytes);
+        let found = Found::of(&bytes, &path);
         let what = match (now, &aim.state) {
             (None, _) => TakenBack::BroughtBack,
             (Some(_), State::Mixed(..)) => TakenBack::Merged,

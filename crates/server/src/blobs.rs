@@ -356,7 +356,7 @@ fn parse_part(value: &str) -> Option<Part> {
 
 /// Reads `Range`: one range of bytes as `from..to`. Forms of other units are ignored, as HTTP
 /// asks; several ranges get the whole.
-fn range(headers: &HeaderMap, size: u64) -> Result<Option<(u64, u64)>, ApiError> {
+pub(crate) fn range(headers: &HeaderMap, size: u64) -> Result<Option<(u64, u64)>, ApiError> {
     let value = headers.get(header::RANGE).and_then(|v| v.to_str().ok());
     let Some(range) = value.and_then(|v| v.strip_prefix("bytes=")) else {
         return Ok(None);

@@ -135,6 +135,21 @@ impl<T: DeserializeOwned> FromRequest<Arc<Server>> for JsonBody<T> {
     }
 }
 
+/// A JSON body that carries a text, read once it is known who sends it: as large as a round.
+pub async fn text_json<T: DeserializeOwned>(
+    server: &Server,
+    request: Request,
+) -> Result<T, ApiError> {
+    require_media(request.headers(), "application/json")?;
+    let limits = server.limits();
+    let body = read(request, limits.round_bytes_max, limits.body_silence_ms).await?;
+    // Of a text nothing is told: what serde says may quote it.
+    serde_json::from_slice(&body).map_err(|error| {
+        let message = format!("the body is not what is asked for, at byte {}", error.column());
+        ApiError::new(Code::Malformed, message)
+    })
+}
+
 /// The query string.
 pub struct Params<T>(pub T);
 

@@ -8,7 +8,7 @@ mod write;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crucible_core::id::{ReplicaId, RootHash, VaultId, VersionId};
+use crucible_core::id::{ConflictId, ReplicaId, RootHash, VaultId, VersionId};
 use crucible_core::merkle::walk::{self, WalkAsk, WalkError, WalkLimits};
 use crucible_core::timestamp::Hlc;
 use crucible_core::vault_path::VaultPath;
@@ -21,6 +21,7 @@ use crucible_sync::policy::Policies;
 use crucible_sync::repo::Repo;
 use crucible_sync::serve::{Access as RoundAccess, ServeError, serve};
 use crucible_sync::staged::{Staged, Tree, root_after};
+use crucible_sync::take::Take;
 use crucible_sync::unpack::UnpackError;
 use crucible_trust::rights::Access;
 
@@ -184,6 +185,21 @@ where
         let opened = self.opened(vault)?;
         let mut repo = locked(&opened);
         write::write(&mut *repo, &self.author(vault), party, write)
+    }
+
+    fn take(
+        &self,
+        vault: &VaultId,
+        party: &Party,
+        conflict: &ConflictId,
+        side: Take,
+    ) -> Result<Written, EngineError> {
+        if party.access == Access::Read {
+            return Err(EngineError::ReadOnly);
+        }
+        let opened = self.opened(vault)?;
+        let mut repo = locked(&opened);
+        write::take(&mut *repo, &self.author(vault), party, conflict, side)
     }
 }
 

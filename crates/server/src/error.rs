@@ -298,6 +298,14 @@ impl From<EngineError> for ApiError {
                 .hint("take another name, or move what is there"),
             EngineError::Changed => Self::new(Code::Changed, error.to_string())
                 .hint("load the note again, look at what came, and repeat it"),
+            EngineError::NoSuchConflict => Self::not_found("conflict"),
+            EngineError::Settled => {
+                Self::new(Code::Changed, error.to_string()).hint("load the list of conflicts again")
+            }
+            EngineError::EditedSince(_) => Self::new(Code::Changed, error.to_string())
+                .hint("edit it by hand, and keep what is there"),
+            EngineError::DeletedSince(_) => Self::new(Code::Changed, error.to_string())
+                .hint("bring the note back first, then take the side"),
             EngineError::Store(source) => Self::internal(&*source),
         }
     }

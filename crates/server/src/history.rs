@@ -10,10 +10,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{DeviceId, UserId, VaultId, VersionId};
+use crucible_core::timestamp::Stamp;
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::{Author, Kind};
 use crucible_store::server_repo::{
-    Op as RevisionOp, REVISIONS_MAX, Revision, RevisionQuery, Scope,
+    Op as RevisionOp, Origin, REVISIONS_MAX, Revision, RevisionQuery, Scope,
 };
 use crucible_sync::repo::Seq;
 use crucible_trust::rights::Op;
@@ -54,7 +55,7 @@ pub struct RestoreBody {
 
 /// Names of users and devices for one page, asked once each.
 #[derive(Default)]
-struct Names {
+pub(crate) struct Names {
     emails: BTreeMap<UserId, Option<String>>,
     devices: BTreeMap<DeviceId, Option<String>>,
 }
@@ -259,6 +260,20 @@ fn deleted() -> ApiError {
         .hint("take the version before it")
 }
 
+/// Who wrote a version, on which device and when: what people are shown of a revision.
+pub(crate) fn signature(
+    server: &Server,
+    names: &mut Names,
+    origin: Option<&Origin>,
+    stamp: Stamp,
+) -> Result<Value, ApiError> {
+    let Some(origin) = origin else {
+        return Ok(json!({ "by": null, "device": null, "ms": stamp.ms() }));
+    };
+    let (by, device) = names.of(server, origin.user, origin.device)?;
+    Ok(json!({ "by": by, "device": device, "ms": origin.received_ms }))
+}
+
 fn revision_shown(
     server: &Server,
     names: &mut Names,
@@ -314,7 +329,8 @@ fn op_name(op: RevisionOp) -> &'static str {
 }
 
 impl Names {
-    fn of(
+    /// The e-mail address and the device's name; `None` for what is not known any more.
+    pub(crate) fn of(
         &mut self,
         server: &Server,
         user: UserId,

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use crucible_core::id::{ConflictId, NoteId, RootHash, VaultId, VersionId};
-use crucible_core::identity::{Identity, Naming, identify};
 use crucible_core::vault_path::VaultPath;
 use crucible_store::server_repo::Origin;
 use crucible_sync::mint::{Change, Found};
+use crucible_sync::take::Take;
 use crucible_trust::rights::Access;
 
 /// Who asks the engine, and what they may do in this vault.
@@ -62,14 +62,14 @@ impl Write {
     /// A note where none is.
     pub fn create(path: VaultPath, bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
-        let found = found(&bytes, &path);
+        let found = Found::of(&bytes, &path);
         Self::of(Change::Created { path, found }, Some(bytes))
     }
 
     /// Other bytes, made from those of `base`; `path` is that of `base`, and stays.
     pub fn edit(base: VersionId, path: &VaultPath, bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
-        let found = found(&bytes, path);
+        let found = Found::of(&bytes, path);
         Self::of(Change::Edited { base, path: None, found }, Some(bytes))
     }
 
@@ -86,11 +86,6 @@ impl Write {
     fn of(change: Change, bytes: Option<Arc<[u8]>>) -> Self {
         Self { change, bytes, closes: Vec::new() }
     }
-}
-
-fn found(bytes: &[u8], path: &VaultPath) -> Found {
-    let Identity { kind, hash, bytes } = identify(bytes, Naming::of(path));
-    Found { kind, content: hash, bytes }
 }
 
 /// What a [`Write`] came to.
@@ -152,6 +147,18 @@ pub enum EngineError {
     /// The note was written to since the version that the caller names.
     #[error("the note has changed since that version")]
     Changed,
+    /// There is no such conflict in this vault.
+    #[error("there is no such conflict")]
+    NoSuchConflict,
+    /// Somebody has dealt with the conflict.
+    #[error("the conflict has been dealt with already")]
+    Settled,
+    /// The place was edited since, so taking the side would undo those words.
+    #[error("{0} was edited at this very place since")]
+    EditedSince(VaultPath),
+    /// The note of the conflict was deleted since.
+    #[error("{0} was deleted since")]
+    DeletedSince(VaultPath),
     /// The store failed; a full disk is recognised inside.
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -209,4 +216,17 @@ pub trait Rounds: Send + Sync + 'static {
     /// [`EngineError::TooLarge`] for bytes that are neither a note's nor a small asset's, and the
     /// rest of [`EngineError`].
     fn write(&self, vault: &VaultId, party: &Party, write: &Write) -> Result<Written, EngineError>;
+
+    /// Writes a side of a conflict into its note and closes the record, in one commit.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchConflict`], [`EngineError::Settled`], [`EngineError::EditedSince`],
+    /// [`EngineError::DeletedSince`], and those of [`Self::write`].
+    fn take(
+        &self,
+        vault: &VaultId,
+        party: &Party,
+        conflict: &ConflictId,
+        side: Take,
+    ) -> Result<Written, EngineError>;
 }

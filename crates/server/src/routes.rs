@@ -15,7 +15,7 @@ use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::hear_out::hear_out;
 use crate::state::Server;
-use crate::{auth, blobs, events, guard, history, openapi, sync, vaults};
+use crate::{auth, blobs, conflicts, events, guard, history, notes, openapi, sync, vaults};
 
 /// Items in a page when nobody says how many.
 const PAGE_DEFAULT: u32 = 100;
@@ -64,6 +64,14 @@ fn table() -> Vec<(&'static str, Methods)> {
         ("/api/history/{vault}/revisions/{version}/content", get(history::content)),
         ("/api/history/{vault}/diff", get(history::diff)),
         ("/api/history/{vault}/restore", post(history::restore)),
+        ("/api/notes/{vault}", get(notes::list)),
+        ("/api/notes/{vault}/note", get(notes::note)),
+        ("/api/notes/{vault}/file", get(notes::file)),
+        ("/api/notes/{vault}/changes", post(notes::change)),
+        ("/api/notes/{vault}/deleted", get(notes::deleted)),
+        ("/api/conflicts/{vault}", get(conflicts::list)),
+        ("/api/conflicts/{vault}/{conflict}", get(conflicts::show)),
+        ("/api/conflicts/{vault}/{conflict}/take", post(conflicts::take)),
     ]
 }
 

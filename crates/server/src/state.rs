@@ -21,6 +21,7 @@ use crate::caller::Caller;
 use crate::config::{Limits, ServerConfig};
 use crate::error::{ApiError, Code};
 use crate::metrics::Metrics;
+use crate::notes::Listings;
 use crate::rate::{Gate, Rate};
 use crate::rounds::Rounds;
 
@@ -57,6 +58,8 @@ pub struct Server {
     seen: Mutex<HashMap<DeviceId, u64>>,
     locks: Mutex<HashMap<VaultId, Arc<tokio::sync::Mutex<()>>>>,
     roots: Mutex<HashMap<VaultId, watch::Sender<Option<RootHash>>>>,
+    /// Listings of notes that were asked for lately.
+    pub(crate) listings: Listings,
     blocking: Arc<Semaphore>,
     quick: Arc<Semaphore>,
     /// Streams of events that may still be opened.
@@ -106,6 +109,7 @@ impl Server {
             seen: Mutex::new(HashMap::new()),
             locks: Mutex::new(HashMap::new()),
             roots: Mutex::new(HashMap::new()),
+            listings: Listings::default(),
             closing: watch::Sender::new(false),
         })
     }

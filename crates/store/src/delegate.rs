@@ -59,6 +59,10 @@ macro_rules! delegate_repo {
                 -> Option<crate::server_repo::Revision>);
             delegate_repo!(@ $db notes_at(path: &crucible_core::vault_path::VaultPath)
                 -> Vec<crucible_core::id::NoteId>);
+            delegate_repo!(@ $db deleted(
+                before: Option<crucible_sync::repo::Seq>,
+                limit: usize
+            ) -> Vec<crate::server_repo::Gone>);
         }
     };
     (@ $db:ident $name:ident($($arg:ident: $type:ty),*) -> $out:ty) => {

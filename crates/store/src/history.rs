@@ -3,15 +3,18 @@
 //! Invariant: a page costs its own size, whatever the history's; what a revision did is derived
 //! from its parents, never stored.
 
+use std::sync::Arc;
+
 use crucible_core::id::{DeviceId, NoteId, UserId, VaultId, VersionId};
 use crucible_core::vault_path::VaultPath;
+use crucible_core::version::Version;
 use crucible_sync::repo::Seq;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::error::{Fault, StoreError};
 use crate::interned;
 use crate::server_repo::{
-    History, Origin, REVISIONS_MAX, Revision, RevisionQuery, Scope, derive_op,
+    Gone, History, Origin, REVISIONS_MAX, Revision, RevisionQuery, Scope, derive_op,
 };
 use crate::vault_db::{SELECT_VERSION, Seen, Stored, VaultDb, note_k};
 
@@ -61,6 +64,46 @@ impl History for VaultDb {
             notes.sort_unstable();
             Ok(notes)
         })
+    }
+
+    fn deleted(&self, before: Option<Seq>, limit: usize) -> Result<Vec<Gone>, StoreError> {
+        let limit = limit.min(REVISIONS_MAX);
+        let before = before.map_or(i64::MAX, |seq| i64::try_from(seq.0).unwrap_or(i64::MAX));
+        self.read(|conn, seen| {
+            let mut select = conn.prepare_cached(
+                "SELECT newest, k, id FROM notes INDEXED BY notes_by_newest
+                 WHERE newest < ?1 AND live = 0 ORDER BY newest DESC LIMIT ?2",
+            )?;
+            let mut rows = select.query((before, limit as i64))?;
+            let mut gone = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (seq, k) = (row.get::<_, i64>(0)? as u64, row.get(1)?);
+                gone.push(Gone {
+                    seq: Seq(seq),
+                    note: NoteId::from_bytes(row.get(2)?),
+                    last: last_live(conn, seen, k)?,
+                    origin: origin(conn, seq)?,
+                });
+            }
+            Ok(gone)
+        })
+    }
+}
+
+/// The newest live version of a note; a few steps back, for deletions do not follow each other.
+fn last_live(
+    conn: &Connection,
+    seen: &mut Seen,
+    note: i64,
+) -> Result<Option<(VersionId, Arc<Version>)>, Fault> {
+    let mut select = conn.prepare_cached(&format!(
+        "{SELECT_VERSION} WHERE v.note = ?1 AND v.path IS NOT NULL AND v.rest IS NOT NULL
+         ORDER BY v.seq DESC LIMIT 1"
+    ))?;
+    let mut rows = select.query([note])?;
+    match rows.next()? {
+        Some(row) => seen.version(conn, row).map(|stored| Some((stored.id, stored.version))),
+        None => Ok(None),
     }
 }
 

@@ -110,6 +110,19 @@ pub struct Revision {
     pub origin: Option<Origin>,
 }
 
+/// A note that is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// The position of its newest version; the next page's `before`.
+    pub seq: Seq,
+    /// Which note.
+    pub note: NoteId,
+    /// The newest version of it that was live; `None` when that was forgotten.
+    pub last: Option<(VersionId, Arc<Version>)>,
+    /// Who deleted it and when; `None` on a device.
+    pub origin: Option<Origin>,
+}
+
 /// Append-only history of one vault.
 pub trait History: Repo {
     /// A page of revisions, newest first.
@@ -118,6 +131,9 @@ pub trait History: Repo {
     fn revision(&self, id: &VersionId) -> Result<Option<Revision>, Self::Error>;
     /// The notes that are, were, or before their deletion had been at exactly this path; sorted.
     fn notes_at(&self, path: &VaultPath) -> Result<Vec<NoteId>, Self::Error>;
+    /// Notes that are deleted, the last one first, of those whose newest version is before
+    /// `before`; at most `limit`, cut to [`REVISIONS_MAX`].
+    fn deleted(&self, before: Option<Seq>, limit: usize) -> Result<Vec<Gone>, Self::Error>;
 }
 
 /// What `version` did, seen from those of its `parents` that are known, in order.

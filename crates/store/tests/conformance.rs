@@ -118,6 +118,7 @@ fn compare_versions<A: Repo + History, B: Repo + History>(one: &A, other: &B, as
         same("revisions at a path", one.revisions(&query), other.revisions(&query));
     }
     for before in [None, Some(Seq(8))] {
+        same("deleted", one.deleted(before, 5), other.deleted(before, 5));
         let query = page(Scope::Vault, before, 40);
         same("revisions", one.revisions(&query), other.revisions(&query));
     }

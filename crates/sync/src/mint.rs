@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crucible_core::hash::{ContentHash, Domain, keyed};
 use crucible_core::id::{NoteId, ReplicaId, VersionId};
+use crucible_core::identity::{Identity, Naming, identify};
 use crucible_core::note_merge::restamp;
 use crucible_core::timestamp::{Hlc, Stamp};
 use crucible_core::vault_path::VaultPath;
@@ -30,6 +31,14 @@ pub struct Found {
     pub content: ContentHash,
     /// Size.
     pub bytes: u64,
+}
+
+impl Found {
+    /// Of bytes at a path.
+    pub fn of(bytes: &[u8], path: &VaultPath) -> Self {
+        let Identity { kind, hash, bytes } = identify(bytes, Naming::of(path));
+        Self { kind, content: hash, bytes }
+    }
 }
 
 /// What happened to a file since it was last in step.

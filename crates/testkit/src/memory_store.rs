@@ -15,7 +15,7 @@ use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Version;
 use crucible_proto::zip::{self, UnzipError};
 use crucible_store::server_repo::{
-    History, Origin, REVISIONS_MAX, Revision, RevisionQuery, Scope, ServerRepo, derive_op,
+    Gone, History, Origin, REVISIONS_MAX, Revision, RevisionQuery, Scope, ServerRepo, derive_op,
 };
 use crucible_sync::replica::{
     Displaced, FileRow, FileStat, Placing, ReplicaBatch, ReplicaMeta, ReplicaStore,
@@ -812,6 +812,25 @@ impl History for MemoryStore {
         let first = (path.clone(), NoteId::from_bytes([0; 32]));
         let names = self.names.range(first..).take_while(|(name, _)| name == path);
         Ok(names.map(|(_, note)| *note).filter(|note| self.notes.contains_key(note)).collect())
+    }
+
+    fn deleted(&self, before: Option<Seq>, limit: usize) -> Result<Vec<Gone>> {
+        let before = before.map_or(u64::MAX, |seq| seq.0);
+        let mut gone = Vec::new();
+        for (&seq, note) in self.newest.range(..before).rev() {
+            let heads = self.heads(note)?;
+            let is_live =
+                |id: &VersionId| self.versions.get(id).is_some_and(|(_, v)| v.live().is_some());
+            if gone.len() == limit.min(REVISIONS_MAX) || heads.iter().any(is_live) {
+                continue;
+            }
+            let of_note = |id: &&VersionId| self.versions[*id].1.note == *note && is_live(id);
+            let last = self.positions.values().rev().find(of_note);
+            let last = last.map(|id| (*id, self.versions[id].1.clone()));
+            let origin = self.revision_at(seq).origin;
+            gone.push(Gone { seq: Seq(seq), note: *note, last, origin });
+        }
+        Ok(gone)
     }
 }
 

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use crucible_core::id::{NoteId, ReplicaId, VaultId, VersionId};
+use crucible_core::id::{ConflictId, NoteId, ReplicaId, VaultId, VersionId};
+use crucible_core::identity::Naming;
 use crucible_core::merkle::lookup;
 use crucible_core::timestamp::Stamp;
 use crucible_core::vault_path::VaultPath;
@@ -15,8 +16,9 @@ use crucible_store::server_repo::ServerRepo;
 use crucible_sync::mint::{Change, Found, Minter};
 use crucible_sync::policy::Policies;
 use crucible_sync::replica::ReplicaMeta;
-use crucible_sync::repo::Repo;
+use crucible_sync::repo::{Batch, ConflictState, Repo};
 use crucible_sync::staged::{Staged, Tree, root_after};
+use crucible_sync::take::{Take, TakeError, edit_for};
 
 use super::store;
 use crate::rounds::{EngineError, Party, Write, Written};
@@ -38,7 +40,7 @@ pub fn write<R: ServerRepo>(
     party: &Party,
     write: &Write,
 ) -> Result<Written, EngineError> {
-    let note = about(&*repo, write)?;
+    let note = about(&*repo, &write.change)?;
     if let (Change::Deleted { base }, Some(note)) = (&write.change, &note)
         && head_of(&*repo, note)? != Some(*base)
     {
@@ -50,35 +52,113 @@ pub fn write<R: ServerRepo>(
     let mut staged = Staged::new(&*repo);
     let id = match says_already(&staged, &write.change)? {
         Some(base) => base,
-        None => mint(&mut staged, author, party, write, note.as_ref())?,
+        None => match under_another_kind(&staged, &write.change)? {
+            Some(write) => mint(&mut staged, author, party, &write, note.as_ref())?,
+            None => mint(&mut staged, author, party, write, note.as_ref())?,
+        },
     };
     let note = staged.known_version(&id).map_err(store)?.note;
+    staged.close_conflicts(write.closes.iter().copied());
+    commit(repo, staged_batch(staged, &note)?, party, note, Some(id))
+}
+
+/// See [`crate::rounds::Rounds::take`].
+pub fn take<R: ServerRepo>(
+    repo: &mut R,
+    author: &Author,
+    party: &Party,
+    conflict: &ConflictId,
+    side: Take,
+) -> Result<Written, EngineError> {
+    let found = repo.conflict(conflict).map_err(store)?;
+    let (record, state) = found.ok_or(EngineError::NoSuchConflict)?;
+    if state == ConflictState::Closed {
+        return Err(EngineError::Settled);
+    }
+    let edit = edit_for(&*repo, &record, side, &mut |_| None, &|_| true).map_err(untaken)?;
+    let closes = vec![*conflict];
+    if let Some((change, bytes)) = edit {
+        let change = Write { change, bytes: bytes.map(Into::into), closes };
+        return write(repo, author, party, &change);
+    }
+    let mut staged = Staged::new(&*repo);
+    staged.close_conflicts(closes);
+    commit(repo, staged_batch(staged, &record.note)?, party, record.note, None)
+}
+
+/// Merges what the batch left with several heads, and says what the note is then.
+fn staged_batch<R: Repo>(mut staged: Staged<'_, R>, note: &NoteId) -> Result<After, EngineError> {
     let policies = Policies::default();
     let policy = |path: &VaultPath| policies.overlap(path);
-    staged.merge_heads(&note, &policy).map_err(store)?;
-    staged.close_conflicts(write.closes.iter().copied());
-    let (head, version) = newest_head(&staged, &note)?.ok_or(EngineError::NoSuchVersion)?;
+    staged.merge_heads(note, &policy).map_err(store)?;
+    let (head, version) = newest_head(&staged, note)?.ok_or(EngineError::NoSuchVersion)?;
     let content = match version.live() {
         Some(live) => staged.content(&live.content).map_err(store)?,
         None => None,
     };
-    let before = head_of(&*repo, &note)?;
     let batch = staged.finish().map_err(store)?;
+    Ok(After { batch, head, path: version.path().cloned(), content })
+}
+
+struct After {
+    batch: Batch,
+    head: VersionId,
+    path: Option<VaultPath>,
+    content: Option<Arc<[u8]>>,
+}
+
+fn commit<R: ServerRepo>(
+    repo: &mut R,
+    after: After,
+    party: &Party,
+    note: NoteId,
+    id: Option<VersionId>,
+) -> Result<Written, EngineError> {
+    let After { batch, head, path, content } = after;
+    let before = head_of(&*repo, &note)?;
     let root = root_after(&*repo, &batch).map_err(store)?;
     if !batch.is_empty() {
         repo.commit_from(&batch, &party.origin).map_err(store)?;
     }
-    Ok(Written { note, id, before, head, path: version.path().cloned(), content, root })
+    Ok(Written { note, id: id.unwrap_or(head), before, head, path, content, root })
+}
+
+fn untaken<E: std::error::Error + Send + Sync + 'static>(error: TakeError<E>) -> EngineError {
+    match error {
+        TakeError::EditedSince { path } => EngineError::EditedSince(path),
+        TakeError::Deleted { path } => EngineError::DeletedSince(path),
+        TakeError::Exists { path } => EngineError::Exists(path),
+        TakeError::NoBytes(_) | TakeError::NoVersion(_) => EngineError::NoSuchVersion,
+        TakeError::Engine(error) => store(error),
+    }
+}
+
+/// A new name that makes a note an asset or an asset a note is an edit: the hash is another.
+fn under_another_kind<R: Repo>(
+    staged: &Staged<'_, R>,
+    change: &Change,
+) -> Result<Option<Write>, EngineError> {
+    let Change::Moved { base, path } = change else { return Ok(None) };
+    let version = staged.known_version(base).map_err(store)?;
+    let Some(live) = version.live() else { return Ok(None) };
+    if Naming::of(path) == Naming::of(&live.path) {
+        return Ok(None);
+    }
+    // Of a blob, which is no note by its size in nearly every case, only the name changes.
+    let Some(bytes) = staged.content(&live.content).map_err(store)? else { return Ok(None) };
+    let found = Found::of(&bytes, path);
+    let change = Change::Edited { base: *base, path: Some(path.clone()), found };
+    Ok(Some(Write { change, bytes: Some(bytes), closes: Vec::new() }))
 }
 
 /// The note that a change is about, as its base says; `None` for one that is created.
-fn about<R: Repo>(repo: &R, write: &Write) -> Result<Option<NoteId>, EngineError> {
-    let base = match &write.change {
+fn about<R: Repo>(repo: &R, change: &Change) -> Result<Option<NoteId>, EngineError> {
+    let base = match change {
         Change::Created { .. } => return Ok(None),
         Change::Edited { base, .. } | Change::Moved { base, .. } | Change::Deleted { base } => base,
     };
     let base = repo.version(base).map_err(store)?.ok_or(EngineError::NoSuchVersion)?;
-    let lives_on = matches!(&write.change, Change::Edited { path: Some(_), .. });
+    let lives_on = matches!(change, Change::Edited { path: Some(_), .. });
     if base.live().is_none() && !lives_on {
         return Err(EngineError::NoSuchVersion);
     }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
 
 use crucible_core::hash::ContentHash;
-use crucible_core::id::{RootHash, VaultId, VersionId};
+use crucible_core::id::{ConflictId, RootHash, VaultId, VersionId};
 use crucible_core::vault_path::VaultPath;
 use crucible_server::blobs::{BlobError, Blobs};
 use crucible_server::rounds::{EngineError, Party, RoundAnswer, Rounds, Tally, Write, Written};
 use crucible_store::server_repo::Vaults;
+use crucible_sync::take::Take;
 use crucible_testkit::memory_store::{MemoryError, MemoryStore};
 use crucible_trust::rights::Access;
 
@@ -126,6 +127,16 @@ impl Rounds for FakeEngine {
 
     fn write(&self, _: &VaultId, _: &Party, _: &Write) -> Result<Written, EngineError> {
         Err(store("writes are tested on the real engine"))
+    }
+
+    fn take(
+        &self,
+        _: &VaultId,
+        _: &Party,
+        _: &ConflictId,
+        _: Take,
+    ) -> Result<Written, EngineError> {
+        Err(store("conflicts are tested on the real engine"))
     }
 }
 

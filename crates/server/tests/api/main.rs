@@ -5,10 +5,12 @@
 mod auth;
 mod blobs;
 mod client;
+mod conflicts;
 mod events;
 mod fakes;
 mod history;
 mod lifecycle;
+mod notes;
 mod real;
 mod refusals;
 mod rounds;
