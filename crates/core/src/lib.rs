@@ -18,6 +18,7 @@ pub mod id;
 pub mod identity;
 pub mod limits;
 pub mod lines;
+pub mod links;
 mod list_value;
 pub mod merkle;
 pub mod note_merge;
