@@ -11,6 +11,7 @@ use crucible_core::merkle::{self, Place};
 use crucible_core::timestamp::Stamp;
 use crucible_core::vault_path::VaultPath;
 use crucible_core::version::Version;
+use crucible_store::search_index::{self, Found, Hit, IndexError, NoteLinks};
 use crucible_store::server_repo::{Gone, History, Revision, RevisionQuery, Vaults};
 use crucible_sync::repo::{ConflictState, Repo, Seq};
 use crucible_sync::staged::Tree;
@@ -157,6 +158,23 @@ pub trait Archive: Send + Sync + 'static {
         vault: &VaultId,
         id: &ConflictId,
     ) -> Result<Option<(Conflict, ConflictState)>, ArchiveError>;
+
+    /// Notes that answer a question, see [`search_index::search`].
+    ///
+    /// # Errors
+    /// [`ArchiveError`]
+    fn search(
+        &self,
+        vault: &VaultId,
+        question: &str,
+        limit: usize,
+    ) -> Result<Found<Vec<Hit>>, ArchiveError>;
+
+    /// Links to and from a note, see [`search_index::links`].
+    ///
+    /// # Errors
+    /// [`ArchiveError`]
+    fn links(&self, vault: &VaultId, path: &VaultPath) -> Result<Found<NoteLinks>, ArchiveError>;
 }
 
 impl<V: Vaults + 'static> Archive for V {
@@ -275,6 +293,27 @@ impl<V: Vaults + 'static> Archive for V {
             None => Ok(None),
         }
     }
+
+    fn search(
+        &self,
+        vault: &VaultId,
+        question: &str,
+        limit: usize,
+    ) -> Result<Found<Vec<Hit>>, ArchiveError> {
+        let Some(store) = self.open(vault).map_err(failed)? else {
+            return Ok(Found { answer: Vec::new(), is_behind: false });
+        };
+        let place = self.index_place(vault);
+        search_index::search(place.as_deref(), &store, question, limit).map_err(unanswered)
+    }
+
+    fn links(&self, vault: &VaultId, path: &VaultPath) -> Result<Found<NoteLinks>, ArchiveError> {
+        let Some(store) = self.open(vault).map_err(failed)? else {
+            return Ok(Found { answer: NoteLinks::default(), is_behind: false });
+        };
+        let place = self.index_place(vault);
+        search_index::links(place.as_deref(), &store, path).map_err(unanswered)
+    }
 }
 
 fn listing<R: Repo>(store: &R) -> Result<Listing, ArchiveError> {
@@ -306,6 +345,13 @@ fn standing<R: Repo>(store: &R, note: &NoteId) -> Result<Option<Standing>, Archi
 
 fn opened<V: Vaults>(vaults: &V, vault: &VaultId) -> Result<V::Vault, ArchiveError> {
     vaults.open(vault).map_err(failed)?.ok_or(ArchiveError::NoVault)
+}
+
+fn unanswered<E: std::error::Error + Send + Sync + 'static>(error: IndexError<E>) -> ArchiveError {
+    match error {
+        IndexError::Repo(error) => failed(error),
+        IndexError::Index(error) => failed(error),
+    }
 }
 
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ArchiveError {

@@ -4,6 +4,8 @@
 //! Invariant: a page of a list costs its own length once the vault's listing is known, and the
 //! listing is made again only when the vault has another root.
 
+pub mod search;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -68,6 +68,8 @@ fn table() -> Vec<(&'static str, Methods)> {
         ("/api/notes/{vault}/note", get(notes::note)),
         ("/api/notes/{vault}/file", get(notes::file)),
         ("/api/notes/{vault}/changes", post(notes::change)),
+        ("/api/notes/{vault}/search", get(notes::search::search)),
+        ("/api/notes/{vault}/links", get(notes::search::links)),
         ("/api/notes/{vault}/deleted", get(notes::deleted)),
         ("/api/conflicts/{vault}", get(conflicts::list)),
         ("/api/conflicts/{vault}/{conflict}", get(conflicts::show)),

@@ -4,7 +4,8 @@
 //! half there. Blocking, no async. In reading order: [`server_repo`] says what the server asks
 //! beyond `sync::repo`, [`accounts`] who may ask; [`schema`] lists the tables; [`vault_db`] reads
 //! and `write_batch` writes the part that device and server share; [`sync_db`] is a device's
-//! store, [`server_vault`] a server's; [`blob_store`] keeps large assets. [`check`], [`gc`],
+//! store, [`server_vault`] a server's; [`blob_store`] keeps large assets, [`search_index`] words and links
+//! of what is there now. [`check`], [`gc`],
 //! [`prune`] and [`backup`] are what an operator runs. `docs/storage.md` is the format, table by
 //! table.
 
@@ -26,6 +27,7 @@ pub mod migrate;
 pub mod prune;
 mod recent;
 pub mod schema;
+pub mod search_index;
 pub mod server_repo;
 pub mod server_vault;
 pub mod sync_db;

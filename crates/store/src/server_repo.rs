@@ -3,6 +3,7 @@
 //!
 //! Nothing here names a file or a database: PostgreSQL can stand behind these traits.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crucible_core::id::{DeviceId, NoteId, UserId, VaultId, VersionId};
@@ -47,6 +48,10 @@ pub trait Vaults: Send + Sync {
     fn create(&self, vault: &VaultId) -> Result<Self::Vault, Self::Error>;
     /// Opens the vault; `None` when there is none.
     fn open(&self, vault: &VaultId) -> Result<Option<Self::Vault>, Self::Error>;
+    /// Where a derived index of the vault may be kept between requests; `None` for nowhere.
+    fn index_place(&self, _vault: &VaultId) -> Option<PathBuf> {
+        None
+    }
     /// All vaults, sorted.
     fn list(&self) -> Result<Vec<VaultId>, Self::Error>;
 }

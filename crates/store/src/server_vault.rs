@@ -16,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::blob_store::{BlobStore, FileBlobs};
 use crate::error::{Fault, OpenError, StoreError};
 use crate::schema::{self, VAULT_TABLES};
+use crate::search_index::INDEX_DB;
 use crate::server_repo::{ADDRESS_BYTES_MAX, Origin, ServerRepo, Vaults};
 use crate::vault_db::VaultDb;
 use crate::write_batch;
@@ -73,6 +74,10 @@ impl Vaults for ServerVaults {
             return Err(OpenError::OtherVault { path });
         }
         Ok(Some(opened))
+    }
+
+    fn index_place(&self, vault: &VaultId) -> Option<PathBuf> {
+        Some(self.folder(vault).join(INDEX_DB))
     }
 
     fn list(&self) -> Result<Vec<VaultId>, OpenError> {

@@ -15,5 +15,6 @@ mod real;
 mod refusals;
 mod rounds;
 mod running;
+mod search;
 mod vaults;
 mod writing;

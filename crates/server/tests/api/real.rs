@@ -1,7 +1,7 @@
 //! The server as it is run: the real engine over SQLite in a folder, with Anna, who owns `notes`.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -136,10 +136,6 @@ impl Real {
 
     pub fn edit(&self, base: VersionId, path: &str, text: &str) -> Written {
         self.write(&Write::edit(base, &at(path), text.as_bytes()))
-    }
-
-    pub fn has_file(&self, name: &str) -> bool {
-        Path::new(&self.folder()).join(name).exists()
     }
 }
 
