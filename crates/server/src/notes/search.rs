@@ -70,11 +70,18 @@ pub async fn links(
             Ok(s.archive().links(&vault, &path)?)
         })
         .await?;
-    let back = |Backlink { path, line, text }: &Backlink| json!({ "path": path.as_str(), "title": title(path), "line": line, "text": text });
-    let outgoing = |(target, path): &(String, Option<VaultPath>)| json!({ "target": target, "path": path.as_ref().map(VaultPath::as_str) });
     Ok(Json(json!({
-        "backlinks": found.answer.back.iter().map(back).collect::<Vec<_>>(),
-        "outgoing": found.answer.outgoing.iter().map(outgoing).collect::<Vec<_>>(),
+        "backlinks": found.answer.back.iter().map(back_shown).collect::<Vec<_>>(),
+        "outgoing": found.answer.outgoing.iter().map(outgoing_shown).collect::<Vec<_>>(),
         "indexing": found.is_behind,
     })))
+}
+
+fn back_shown(link: &Backlink) -> Value {
+    let Backlink { path, line, text } = link;
+    json!({ "path": path.as_str(), "title": title(path), "line": line, "text": text })
+}
+
+fn outgoing_shown((target, path): &(String, Option<VaultPath>)) -> Value {
+    json!({ "target": target, "path": path.as_ref().map(VaultPath::as_str) })
 }
