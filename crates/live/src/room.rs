@@ -307,7 +307,7 @@ enum Then {
     /// Everybody hears of the turn.
     Tell(Turn),
     /// Everybody hears of the edit from outside.
-    TellOutside(Flushed, Vec<u8>, Version, String),
+    TellOutside(Outside, Flushed, Vec<u8>, Version),
     /// Layer 1 is asked to store.
     Save(Saving),
     /// Nothing but to remember it.
@@ -591,13 +591,13 @@ impl Room {
         self.people_kept.0 = self.people_kept.1;
         match *then {
             Then::Tell(turn) => self.tell_turn(now_ms, turn),
-            Then::TellOutside(flushed, update, version, by) => {
+            Then::TellOutside(outside, flushed, update, version) => {
                 self.flushed = flushed;
                 self.retry = None;
                 self.turn += 1;
                 self.version = version;
                 self.broadcast(None, update);
-                self.tell(&serde_json::json!({ "type": "outside", "by": by }));
+                self.tell(&serde_json::json!({ "type": "outside", "by": outside.by() }));
             }
             Then::Save(saving) => {
                 self.act(saving.action(&self.people));
@@ -630,8 +630,9 @@ impl Room {
                 self.acknowledge(&turn);
             }
             Then::Save(saving) => self.unsave(saving),
-            // The head is told again, and the end comes due again.
-            Then::TellOutside(..) | Then::Flushed(_) | Then::Over => {}
+            Then::TellOutside(outside, ..) => self.outside = self.outside.take().or(Some(outside)),
+            // They come due again.
+            Then::Flushed(_) | Then::Over => {}
             Then::Compacted => self.journal_bytes = 0,
         }
         self.wait(now_ms);

@@ -38,6 +38,13 @@ pub struct Outside {
     since_ms: u64,
 }
 
+impl Outside {
+    /// Who made it.
+    pub fn by(&self) -> &str {
+        &self.head.by
+    }
+}
+
 impl Room {
     pub(super) fn checkpoint_is_due(&self, now_ms: u64) -> bool {
         let Some((first, last)) = self.unsaved else { return false };
@@ -177,8 +184,8 @@ impl Room {
         at: Version,
         version: Version,
     ) {
-        let Head { version: base, text, by } = outside.head;
-        let text = crate::line_ends::lf(&text.unwrap_or_default());
+        let text = crate::line_ends::lf(outside.head.text.as_deref().unwrap_or_default());
+        let base = outside.head.version;
         let flushed = Flushed { base, hash: text_hash(&text), at, turn: self.flushed.turn };
         let record = Record { person: None, update: update.clone() };
         self.journal_bytes += update.len();
@@ -188,7 +195,7 @@ impl Room {
             flushed: Some(flushed.clone()),
             ..Write::default()
         };
-        self.write(Then::TellOutside(flushed, update, version, by), write);
+        self.write(Then::TellOutside(outside, flushed, update, version), write);
     }
 
     pub(super) fn end(&mut self, why: Ending) {

@@ -13,7 +13,7 @@ use world::World;
 fn nothing_acknowledged_is_lost_or_doubled() {
     let seeds = std::env::var("ROOM_SEEDS").ok().and_then(|text| text.parse().ok());
     let first = std::env::var("ROOM_FIRST").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    for seed in first..seeds.unwrap_or(150_u64) {
+    for seed in first..seeds.unwrap_or(400_u64) {
         let mut world = World::new(seed, "# Note\n\nfirst line\nsecond line\nthird line\n");
         for _ in 0..250 {
             world.step();
