@@ -2,6 +2,8 @@
 //! documents, a network that delays and cuts, a disk that forgets what it was not told to keep, a
 //! Layer 1 that merges, and a process with the documents that dies. All from a seed.
 
+#![allow(clippy::unwrap_used)]
+
 mod stories;
 mod world;
 

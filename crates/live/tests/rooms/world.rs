@@ -158,6 +158,8 @@ pub struct World {
     pub closed: Vec<Closing>,
     quiet: bool,
     pub disk_full: bool,
+    /// Pages that take nothing of what is sent to them.
+    pub deaf: BTreeSet<usize>,
 }
 
 impl World {
@@ -187,6 +189,7 @@ impl World {
             closed: Vec::new(),
             quiet: false,
             disk_full: false,
+            deaf: BTreeSet::new(),
         };
         world.open();
         for no in 0..3 {
@@ -471,7 +474,8 @@ impl World {
     pub fn receive(&mut self, at: usize) -> bool {
         let now = self.now;
         let Some(connection) = self.pages[at].connection.as_mut() else { return false };
-        if connection.down.front().is_none_or(|(from, _)| *from > now) {
+        let is_here = connection.down.front().is_some_and(|(from, _)| *from <= now);
+        if !is_here || self.deaf.contains(&at) {
             return false;
         }
         let (_, frame) = connection.down.pop_front().unwrap();
@@ -504,6 +508,56 @@ impl World {
         }
         self.layer1.write(base, Some(lines.concat()));
         self.promised.insert(token);
+        let head = self.layer1.head();
+        self.event(Event::Outside(head));
+    }
+
+    /// From now on nothing is late.
+    pub fn calm(&mut self) {
+        self.quiet = true;
+    }
+
+    /// Everything that is under way arrives and is done.
+    pub fn rest(&mut self) {
+        for _ in 0..20 {
+            self.now += 1;
+            while self.work() {}
+            for at in 0..self.pages.len() {
+                while self.receive(at) {}
+                self.flush(at);
+            }
+        }
+    }
+
+    /// So much time passes, in which everything arrives.
+    pub fn wait(&mut self, ms: u64) {
+        let end = self.now + ms;
+        while self.now <= end {
+            self.now += (ms / 50).max(20);
+            self.event(Event::Tick);
+            self.rest();
+        }
+    }
+
+    /// Everything on its way to a page, taken without being heard.
+    pub fn frames_for(&mut self, at: usize) -> Vec<Message> {
+        let Some(connection) = self.pages[at].connection.as_mut() else { return Vec::new() };
+        let id = connection.id;
+        let frames: Vec<_> = connection.down.drain(..).map(|(_, frame)| frame).collect();
+        let bytes = frames.iter().map(|frame| frame.len()).sum();
+        self.event(Event::Sent(id, frames.len(), bytes));
+        frames.iter().map(|frame| frames::decode(frame).unwrap()).collect()
+    }
+
+    /// Bytes on their way to a page.
+    pub fn waiting_for(&self, at: usize) -> usize {
+        let connection = self.pages[at].connection.as_ref();
+        connection.map_or(0, |c| c.down.iter().map(|(_, frame)| frame.len()).sum())
+    }
+
+    /// A version is made elsewhere.
+    pub fn outside(&mut self, base: usize, text: Option<&str>) {
+        self.layer1.write(base, text.map(str::to_owned));
         let head = self.layer1.head();
         self.event(Event::Outside(head));
     }
@@ -598,6 +652,16 @@ impl World {
 impl Page {
     pub fn text(&self) -> String {
         self.doc.get_text("text").to_string()
+    }
+
+    /// An update with `text` at the beginning, which this page never sends by itself.
+    pub fn unsent(&self, text: &str) -> Vec<u8> {
+        let fork = self.doc.fork();
+        fork.set_peer_id(self.doc.peer_id()).unwrap();
+        let before = fork.oplog_vv();
+        fork.get_text("text").insert(0, text).unwrap();
+        fork.commit();
+        fork.export(ExportMode::updates(&before)).unwrap()
     }
 
     fn counter(&self) -> i32 {
