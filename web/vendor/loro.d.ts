@@ -1,0 +1,2 @@
+export * from "loro-crdt/web";
+export { default } from "loro-crdt/web";
