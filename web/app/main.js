@@ -1,0 +1,104 @@
+// The page starts here: which view is shown, and the keys that work everywhere.
+
+import { effect, html, render, signal, useEffect } from "../vendor/preact.js";
+import { get } from "./api.js";
+import { newNote } from "./actions.js";
+import { Keys } from "./views/keys.js";
+import { Palette } from "./views/palette.js";
+import { Devices } from "./views/devices.js";
+import { SignIn } from "./views/sign-in.js";
+import { Vaults } from "./views/vaults.js";
+import { Vault } from "./views/vault.js";
+import { go, route, to } from "./route.js";
+import { me, offeredCode, signOut, signedOut, takeFromAddress, token } from "./session.js";
+import { closeVault, mayWrite, openVault } from "./store.js";
+import { Problem, Questions, Toasts, Waiting, Dialog } from "./ui.js";
+import { dialog } from "./dialogs.js";
+
+takeFromAddress();
+addEventListener("hashchange", takeFromAddress);
+route.value = { ...route.value };
+
+/** @type {import("../vendor/preact.js").Signal<any>} */
+const unknown = signal(null);
+
+async function whoAmI() {
+  unknown.value = null;
+  try {
+    me.value = await get("/api/auth/whoami");
+  } catch (error) {
+    if (!signedOut.value) unknown.value = error;
+  }
+}
+
+effect(() => {
+  if (token.value && !offeredCode.value) void whoAmI();
+});
+
+effect(() => {
+  const { view, vault } = route.value;
+  if (!token.value || !me.value) return;
+  if (vault) openVault(vault);
+  else if (view === "vaults") closeVault();
+});
+
+/** Whether keys are letters for somebody. @param {EventTarget | null} target */
+const types = (target) => target instanceof HTMLElement
+  && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
+
+addEventListener("keydown", (event) => {
+  const inVault = Boolean(route.value.vault) && Boolean(me.value);
+  const command = event.ctrlKey || event.metaKey;
+  if (command && !event.shiftKey && !event.altKey && event.key.toLowerCase() === "p" && inVault) {
+    event.preventDefault();
+    dialog.value = "palette";
+    return;
+  }
+  if (command || event.altKey || types(event.target) || document.querySelector("dialog[open]")) {
+    return;
+  }
+  if (event.key === "?") dialog.value = "keys";
+  else if (event.key === "/" && inVault) dialog.value = "palette";
+  else if (event.key === "n" && inVault && mayWrite.value) void newNote();
+  else return;
+  event.preventDefault();
+});
+
+function SignedOut() {
+  const again = () => { signOut(); go(to.vaults()); };
+  return html`<div class="banner" role="alert">
+    <span>You were signed out. What is open stays, and edits that were not saved are kept in this browser.</span>
+    <button onClick=${again}>Sign in again</button>
+  </div>`;
+}
+
+function View() {
+  const { view, vault } = route.value;
+  if (view === "devices") return html`<${Devices} />`;
+  if (vault) return html`<${Vault} key=${vault} />`;
+  return html`<${Vaults} />`;
+}
+
+function App() {
+  const now = dialog.value;
+  const close = () => { dialog.value = null; };
+  useEffect(() => close(), [route.value]);
+  if (!token.value || offeredCode.value || (signedOut.value && !me.value)) {
+    return html`<${SignIn} /><${Toasts} />`;
+  }
+  if (!me.value) {
+    return html`<main class="alone">${unknown.value
+      ? html`<${Problem} error=${unknown.value} again=${whoAmI} />` : html`<${Waiting} />`}</main>`;
+  }
+  return html`
+    ${signedOut.value && html`<${SignedOut} />`}
+    <${View} />
+    ${now === "palette" && html`<${Dialog} label="Open a note" kind="palette" onClose=${close}>
+      <${Palette} onClose=${close} /><//>`}
+    ${now === "keys" && html`<${Dialog} label="Keys" onClose=${close}><${Keys} onClose=${close} /><//>`}
+    <${Questions} />
+    <${Toasts} />`;
+}
+
+const root = document.getElementById("app");
+if (root) render(html`<${App} />`, root);

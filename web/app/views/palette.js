@@ -1,0 +1,120 @@
+// Quick open: names as one types, and below them what the notes say.
+
+import { html, useEffect, useMemo, useRef, useState } from "../../vendor/preact.js";
+import { createNote, place, shownName, wrongPath } from "../actions.js";
+import { at, get, query } from "../api.js";
+import { fit, isNote } from "../paths.js";
+import { go, to } from "../route.js";
+import { mayWrite, notes, vault } from "../store.js";
+
+/** @typedef {{text: string, hit: boolean}} Part */
+/** @typedef {{path: string, parts: Part[] | null, create?: boolean}} Entry */
+
+const NAMES = 12;
+const HITS = 20;
+
+/** @param {{onClose: () => void}} props */
+export function Palette({ onClose }) {
+  const [typed, setTyped] = useState("");
+  const [at_, setAt] = useState(0);
+  const [found, setFound] = useState(/** @type {{q: string, hits: any[], indexing: boolean}} */ (
+    { q: "", hits: [], indexing: false }));
+  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const list = useRef(/** @type {HTMLElement | null} */ (null));
+  const name = vault.value?.name ?? "";
+  useEffect(() => input.current?.focus(), []);
+
+  const named = useMemo(() => {
+    const all = [...notes.value.values()];
+    if (!typed.trim()) {
+      return all.sort((a, b) => b.changed_ms - a.changed_ms).slice(0, NAMES);
+    }
+    return all.map((note) => ({ note, score: fit(typed, note.path) }))
+      .filter(({ score }) => score > 0)
+      .sort((a, b) => b.score - a.score || a.note.path.length - b.note.path.length)
+      .slice(0, NAMES).map(({ note }) => note);
+  }, [typed, notes.value]);
+
+  useEffect(() => {
+    const q = typed.trim();
+    if (q.length < 2) {
+      setFound({ q, hits: [], indexing: false });
+      return undefined;
+    }
+    const abort = new AbortController();
+    const timer = setTimeout(() => {
+      get(`${at("notes", name, "search")}${query({ q, limit: HITS })}`, { signal: abort.signal })
+        .then((answer) => setFound({ q, ...answer }), () => {});
+    }, 120);
+    return () => {
+      clearTimeout(timer);
+      abort.abort();
+    };
+  }, [typed]);
+
+  const shown = new Set(named.map(({ path }) => path));
+  const hits = found.hits.filter((hit) => (
+    hit.parts.some((/** @type {Part} */ part) => part.hit) || !shown.has(hit.path)));
+  /** @type {Entry[]} */
+  const entries = [
+    ...named.map(({ path }) => ({ path, parts: null })),
+    ...hits.map(({ path, parts }) => ({ path, parts })),
+  ];
+  const wanted = typed.trim() && `${typed.trim().replace(/\.md$/i, "")}.md`;
+  if (wanted && mayWrite.value && !notes.value.has(wanted) && !wrongPath(wanted)) {
+    entries.push({ path: wanted, parts: null, create: true });
+  }
+  const here = Math.min(at_, Math.max(entries.length - 1, 0));
+  useEffect(() => {
+    list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
+  }, [here]);
+
+  const open = (/** @type {Entry | undefined} */ entry) => {
+    if (!entry) return;
+    onClose();
+    if (entry.create) void createNote(entry.path);
+    else go(to.note(name, entry.path));
+  };
+  const keys = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "ArrowDown") setAt(Math.min(here + 1, entries.length - 1));
+    else if (event.key === "ArrowUp") setAt(Math.max(here - 1, 0));
+    else if (event.key === "Enter" && !event.isComposing) open(entries[here]);
+    else return;
+    event.preventDefault();
+  };
+  const type = (/** @type {any} */ event) => {
+    setTyped(event.target.value);
+    setAt(0);
+  };
+
+  let n = -1;
+  const item = (/** @type {Entry} */ entry) => {
+    n += 1;
+    const me = n;
+    return html`<li key=${`${entry.create ? "+" : entry.parts ? "?" : ""}${entry.path}`} role="option"
+        id=${`entry-${me}`} aria-selected=${me === here}
+        onPointerMove=${() => { if (me !== here) setAt(me); }} onClick=${() => open(entry)}>
+      <span class="entry-name">${entry.create ? html`New note “${shownName(entry.path)}”` : shownName(entry.path)}
+        <small>${place(entry.path)}</small>
+        ${!isNote(entry.path) && html`<small class="tag">file</small>`}</span>
+      ${entry.parts && html`<span class="entry-text">${entry.parts.map((part) => (
+        part.hit ? html`<mark>${part.text}</mark>` : part.text))}</span>`}
+    </li>`;
+  };
+  const [names, texts, create] = [entries.filter((e) => !e.parts && !e.create),
+    entries.filter((e) => e.parts), entries.filter((e) => e.create)];
+  return html`
+    <input ref=${input} class="palette-input" value=${typed} onInput=${type} onKeyDown=${keys}
+      placeholder="A name, or words of a note" role="combobox" aria-expanded="true"
+      aria-controls="entries" aria-activedescendant=${entries.length ? `entry-${here}` : undefined}
+      aria-label="Open a note" spellcheck=${false} autocomplete="off" />
+    <ul id="entries" class="entries" role="listbox" ref=${list} aria-label="Notes">
+      ${!typed.trim() && names.length > 0 && html`<li class="group" role="presentation">Changed last</li>`}
+      ${names.map(item)}
+      ${texts.length > 0 && html`<li class="group" role="presentation">In the text</li>`}
+      ${texts.map(item)}
+      ${create.map(item)}
+    </ul>
+    ${entries.length === 0 && html`<p class="empty">Nothing of this name.</p>`}
+    ${found.indexing && html`<p class="hint" role="status">The newest notes are still being read for search.</p>`}`;
+}
