@@ -3,8 +3,9 @@ import { test } from "node:test";
 
 import "./loro.mjs";
 import { Binding, cleanInput } from "../app/live/binding.js";
-import { LiveClient, words } from "../app/live/client.js";
+import { LiveClient } from "../app/live/client.js";
 import { memoryShelf } from "../app/live/journal.js";
+import { words } from "../app/live/words.js";
 import { EditorState, history } from "../vendor/codemirror.js";
 import { dice } from "./dice.mjs";
 import { Room } from "./room.mjs";

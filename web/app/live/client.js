@@ -787,25 +787,3 @@ export function hue(name) {
   // Twelve that can be told apart.
   return (sum % 12) * 30;
 }
-
-/**
- * The state in plain words.
- * @param {State} state
- */
-export function words(state) {
-  const { phase, role, unsaved, kept, problem } = state;
-  if (problem) {
-    if (problem.kind === "signed-out") {
-      return "You were signed out — your text is kept here; copy it";
-    }
-    return problem.message;
-  }
-  if (phase === "opening") return "Opening…";
-  if (phase === "offline") {
-    if (role === "read" && !unsaved) return "Offline";
-    return kept ? "Offline — your edits are kept here"
-      : "Offline — this browser keeps nothing; leave the page open";
-  }
-  if (role === "read") return "Read only";
-  return unsaved ? "Saving…" : "Saved";
-}

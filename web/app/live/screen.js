@@ -1,0 +1,251 @@
+// The live editor on the page: CodeMirror, the shared text, and the connection, put together.
+
+import {
+  Annotation, Compartment, EditorState, EditorView, HighlightStyle, defaultKeymap, drawSelection,
+  dropCursor, highlightSelectionMatches, highlightSpecialChars, history, historyKeymap, keymap,
+  markdown, markdownKeymap, markdownLanguage, search, searchKeymap, syntaxHighlighting, tags,
+} from "../../vendor/codemirror.js";
+import start from "../../vendor/loro.js";
+import { Binding, bound, clean, remote } from "./binding.js";
+import { carets, setCarets } from "./carets.js";
+import { LiveClient } from "./client.js";
+import { browserShelf, hold } from "./journal.js";
+import { link } from "./link.js";
+
+/** @typedef {import("./client.js").State} State */
+/** @typedef {import("./client.js").Presence} Presence */
+/** @typedef {import("./client.js").ControlEvent} ControlEvent */
+
+/**
+ * @typedef {object} Options
+ * @property {string} user
+ * @property {string} note
+ * @property {string} vault
+ * @property {string} path
+ * @property {string} text shown at once, until the document is here
+ * @property {string} origin
+ * @property {() => string} token
+ * @property {(path: string) => Promise<{id: string, epoch: string}>} open
+ * @property {(state: State) => void} onState
+ * @property {(people: Presence[]) => void} onPresence
+ * @property {(peer: string) => void} onFollow
+ * @property {() => void} onLeave
+ * @property {(event: ControlEvent) => void} onControl
+ */
+
+/**
+ * @typedef {object} Screen
+ * @property {() => string} text
+ * @property {(peer: string) => void} follow nobody when empty
+ * @property {(ms: number) => Promise<void>} saved until it is, or so long
+ * @property {() => void} close
+ */
+
+const style = HighlightStyle.define([
+  { tag: tags.heading1, class: "md-h1" },
+  { tag: tags.heading2, class: "md-h2" },
+  { tag: tags.heading, class: "md-h" },
+  { tag: tags.strong, class: "md-strong" },
+  { tag: tags.emphasis, class: "md-em" },
+  { tag: tags.strikethrough, class: "md-del" },
+  { tag: [tags.link, tags.url], class: "md-link" },
+  { tag: [tags.monospace, tags.literal], class: "md-code" },
+  { tag: tags.quote, class: "md-quote" },
+  { tag: [tags.processingInstruction, tags.meta, tags.contentSeparator], class: "md-mark" },
+]);
+
+/** @param {string} mark */
+const around = (mark) => (/** @type {EditorView} */ view) => {
+  const { from, to } = view.state.selection.main;
+  const inside = view.state.sliceDoc(from, to);
+  const before = view.state.sliceDoc(Math.max(0, from - mark.length), from);
+  const after = view.state.sliceDoc(to, to + mark.length);
+  if (view.state.readOnly) return false;
+  if (before === mark && after === mark) {
+    view.dispatch({
+      changes: [{ from: from - mark.length, to: from }, { from: to, to: to + mark.length }],
+      userEvent: "input",
+    });
+  } else {
+    view.dispatch({
+      changes: { from, to, insert: mark + inside + mark },
+      selection: { anchor: from + mark.length, head: to + mark.length },
+      userEvent: "input",
+    });
+  }
+  return true;
+};
+
+/** Runs it before the next picture; a hidden page gets none, so it does not wait for one. */
+const frame = (/** @type {() => void} */ run) => {
+  if (document.hidden) setTimeout(run, 50);
+  else requestAnimationFrame(run);
+};
+
+const byFollowing = Annotation.define();
+
+/** @type {Promise<unknown> | null} */
+let started = null;
+
+/**
+ * @param {HTMLElement} parent
+ * @param {Options} options
+ * @returns {Promise<Screen>}
+ */
+export async function openScreen(parent, options) {
+  const writable = new Compartment();
+  const id = Array.from(crypto.getRandomValues(new Uint8Array(12)),
+    (byte) => byte.toString(16).padStart(2, "0")).join("");
+  /** @type {Binding | null} */
+  let binding = null;
+  /** @type {LiveClient | null} */
+  let client = null;
+  /** @type {Presence[]} */
+  let people = [];
+  let followed = "";
+  let closed = false;
+
+  const view = new EditorView({
+    parent,
+    state: EditorState.create({
+      doc: clean(options.text),
+      extensions: [
+        bound((editor) => {
+          binding = new Binding(editor, (now) => client?.edited(now));
+          return binding;
+        }),
+        history(),
+        writable.of([EditorState.readOnly.of(true)]),
+        carets,
+        drawSelection(),
+        dropCursor(),
+        highlightSpecialChars(),
+        highlightSelectionMatches(),
+        search({ top: true }),
+        EditorView.lineWrapping,
+        markdown({ base: markdownLanguage }),
+        syntaxHighlighting(style),
+        EditorView.contentAttributes.of({
+          "aria-label": `Text of ${options.path}`, spellcheck: "true", autocapitalize: "sentences",
+        }),
+        keymap.of([
+          { key: "Mod-b", run: around("**") },
+          { key: "Mod-i", run: around("*") },
+          ...markdownKeymap, ...searchKeymap, ...historyKeymap, ...defaultKeymap,
+          { key: "Escape", run: () => {
+            if (followed) follow("");
+            else options.onLeave();
+            return true;
+          } },
+        ]),
+        EditorView.updateListener.of((update) => {
+          const own = update.transactions.some((one) => (
+            !one.annotation(remote) && !one.annotation(byFollowing)));
+          if (own && followed && (update.docChanged || update.selectionSet)) follow("");
+          if (update.selectionSet || update.docChanged || update.focusChanged) {
+            const { anchor, head } = update.state.selection.main;
+            client?.select(anchor, head);
+          }
+        }),
+      ],
+    }),
+  });
+
+  /** @param {string} peer */
+  function follow(peer) {
+    followed = peer;
+    options.onFollow(peer);
+    look();
+  }
+
+  function look() {
+    const head = people.find((one) => one.peer === followed)?.head;
+    if (head === undefined || head === null) return;
+    view.dispatch({
+      effects: EditorView.scrollIntoView(Math.min(head, view.state.doc.length), { y: "center" }),
+      annotations: byFollowing.of(true),
+    });
+  }
+
+  started ??= start();
+  try {
+    await started;
+  } catch (error) {
+    started = null;
+    throw error;
+  }
+  let path = options.path;
+  const release = hold(id);
+  let may = false;
+  client = new LiveClient({
+    id,
+    user: options.user,
+    note: options.note,
+    vault: options.vault,
+    path,
+    shelf: browserShelf(),
+    frame,
+    open: () => options.open(path),
+    connect: (session, handlers) => link(
+      { id: session, token: options.token(), origin: options.origin }, handlers),
+    onState: (state) => {
+      if (closed) return;
+      // Offline one goes on writing; what was never writable, or is the server's no more, not.
+      const now = state.role === "write" && (state.phase === "live" || state.phase === "offline");
+      if (now !== may) {
+        may = now;
+        view.dispatch({ effects: writable.reconfigure([EditorState.readOnly.of(!now)]) });
+        if (now && !view.hasFocus && document.activeElement === document.body) view.focus();
+      }
+      options.onState(state);
+    },
+    onDoc: (doc) => { if (!closed) binding?.setDoc(doc); },
+    onPresence: (list) => {
+      if (closed) return;
+      people = list;
+      view.dispatch({ effects: setCarets.of(list) });
+      options.onPresence(list);
+      if (followed && !list.some(({ peer }) => peer === followed)) follow("");
+      else look();
+    },
+    onControl: (event) => {
+      if (event.type === "moved" && typeof event.path === "string") {
+        path = event.path;
+        if (client) client.options.path = path;
+      }
+      options.onControl(event);
+    },
+  });
+  const { anchor, head } = view.state.selection.main;
+  client.select(anchor, head);
+  await client.start();
+
+  const back = () => client?.retryNow();
+  const away = () => client?.leaving();
+  const hidden = () => { if (document.hidden) away(); };
+  addEventListener("online", back);
+  addEventListener("pagehide", away);
+  document.addEventListener("visibilitychange", hidden);
+
+  return {
+    text: () => view.state.doc.toString(),
+    follow,
+    saved: async (ms) => {
+      client?.flush();
+      const until = Date.now() + ms;
+      while (client?.state.unsaved && client.state.phase === "live" && Date.now() < until) {
+        await new Promise((resolve) => { setTimeout(resolve, 20); });
+      }
+    },
+    close: () => {
+      if (closed) return;
+      removeEventListener("online", back);
+      removeEventListener("pagehide", away);
+      document.removeEventListener("visibilitychange", hidden);
+      client?.stop();
+      closed = true;
+      view.destroy();
+      release();
+    },
+  };
+}

@@ -1,0 +1,24 @@
+// What a session's state is called. Apart from the client, so that a page can say it before the
+// document's library is there.
+
+/**
+ * The state in plain words.
+ * @param {import("./client.js").State} state
+ */
+export function words(state) {
+  const { phase, role, unsaved, kept, problem } = state;
+  if (problem) {
+    if (problem.kind === "signed-out") {
+      return "You were signed out — your text is kept here; copy it";
+    }
+    return problem.message;
+  }
+  if (phase === "opening") return "Opening…";
+  if (phase === "offline") {
+    if (role === "read" && !unsaved) return "Offline";
+    return kept ? "Offline — your edits are kept here"
+      : "Offline — this browser keeps nothing; leave the page open";
+  }
+  if (role === "read") return "Read only";
+  return unsaved ? "Saving…" : "Saved";
+}
