@@ -28,6 +28,7 @@ mod metrics;
 mod notes;
 mod openapi;
 mod pace;
+mod page;
 mod rate;
 mod routes;
 mod serve;

@@ -15,7 +15,7 @@ use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::hear_out::hear_out;
 use crate::state::Server;
-use crate::{auth, blobs, conflicts, events, guard, history, notes, openapi, sync, vaults};
+use crate::{auth, blobs, conflicts, events, guard, history, notes, openapi, page, sync, vaults};
 
 /// Items in a page when nobody says how many.
 const PAGE_DEFAULT: u32 = 100;
@@ -83,6 +83,7 @@ pub fn router(server: Arc<Server>) -> Router {
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods));
     routes
+        .merge(page::routes())
         .fallback(|| async { ApiError::not_found("endpoint") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(Code::MethodNotAllowed, "this endpoint has no such method")
