@@ -257,6 +257,21 @@ pub fn join_link(
     Ok(JoinLink { server: server.to_owned(), vault: vault.clone(), code: Some(code) })
 }
 
+/// The page's address, with a code that lets one browser in.
+///
+/// # Errors
+/// What the accounts say.
+pub fn page_link(
+    accounts: &Accounts,
+    user: &User,
+    rights: Rights,
+    server: &str,
+) -> Outcome<String> {
+    let code = PairingCode::from_entropy(world::random()?);
+    accounts.open_invitation(&code, &Invite { user: user.id, rights }, world::now_ms())?;
+    Ok(format!("{server}/#pair={code}"))
+}
+
 /// A token for a device of a user, without a code.
 ///
 /// # Errors

@@ -60,11 +60,15 @@ pub fn run(args: &Up, context: &Context) -> Outcome {
     let user = service::user(&accounts, &args.email)?;
     let rights = Rights::of_vault(&name, Access::Write);
     let others_url = running.url_for_others();
-    let link = service::join_link(&accounts, &user, rights, &others_url, &name)?;
+    let link = service::join_link(&accounts, &user, rights.clone(), &others_url, &name)?;
+    let page = service::page_link(&accounts, &user, rights, &own_url)?;
     drop(accounts);
-    output.value(&json!({ "type": "up", "url": others_url, "link": link.to_string() }))?;
+    output.value(&json!({
+        "type": "up", "url": others_url, "link": link.to_string(), "page": page,
+    }))?;
+    output.line(format!("in a browser: {}", output.paint(MARK, &page)))?;
     output.line(format!("next device: {}", output.paint(MARK, format!("cru join {link}"))))?;
-    output.note("good once, for ten minutes; `cru invite` in this folder prints another");
+    output.note("both are good once, for ten minutes; `cru invite` in this folder prints another");
     if running.address.ip().is_loopback() {
         output.note(
             "it listens on this machine alone, so the line works here alone; without --listen \
