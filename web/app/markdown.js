@@ -78,7 +78,9 @@ md.renderer.rules.image = (/** @type {Any} */ tokens, /** @type {number} */ at,
   const escape = md.utils.escapeHtml;
   // Elsewhere: its server would learn who reads this note, and the page's policy forbids it.
   if (/^[a-z][a-z0-9+.-]*:|^\/\//i.test(source)) {
-    return `<a class="outside" href="${escape(source)}">${escape(alt || source)}</a>`;
+    const way = source.replace(/^\/\//, "https://");
+    return `<a class="outside" href="${escape(way)}" target="_blank" rel="noopener noreferrer">${
+      escape(alt || source)}</a>`;
   }
   return image(resolved(plain(source), folderOf(env.place.path)), alt);
 };

@@ -1,6 +1,6 @@
 // Small things that every view uses.
 
-import { html, signal, useEffect, useRef, useState } from "../vendor/preact.js";
+import { html, signal, useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
 
 /** @typedef {import("../vendor/preact.js").ComponentChildren} Children */
 
@@ -201,7 +201,7 @@ function Ask({ now }) {
 export function Menu({ label, children }) {
   const [open, setOpen] = useState(false);
   const ref = useRef(/** @type {HTMLElement | null} */ (null));
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!open) return undefined;
     const items = () => /** @type {HTMLElement[]} */ (
       [...ref.current?.querySelectorAll("[role=menuitem]") ?? []]);

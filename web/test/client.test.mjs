@@ -309,6 +309,32 @@ test("what the server cannot read is carried over to what it gives out", async (
   a.client.stop();
 });
 
+test("a draft still being written when all is saved goes all the same", async () => {
+  const room = new Room("one\n");
+  const world = new World(room);
+  const a = world.page();
+  await a.client.start();
+  await a.saved();
+  const { put } = world.shelf;
+  let writes;
+  const written = new Promise((resolve) => { writes = resolve; });
+  const held = new Promise((resolve) => {
+    world.shelf.put = async (draft) => { resolve(); await written; await put(draft); };
+  });
+  let answer;
+  room.answer = () => "silence";
+  a.append("two\n");
+  await held;
+  room.answer = () => { answer = true; return 0; };
+  world.cut();
+  await a.saved();
+  assert.ok(answer);
+  writes();
+  await a.client.keeper.running;
+  assert.deepEqual(await world.shelf.all(), []);
+  a.client.stop();
+});
+
 test("signed out in the middle: the text stays, and it is said", async () => {
   const room = new Room("one\n");
   const world = new World(room);

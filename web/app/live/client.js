@@ -606,7 +606,7 @@ export class LiveClient {
     this.set({ unsaved });
     if (unsaved) return;
     this.base = null;
-    if (this.keeper.there !== null || this.keeper.next) {
+    if (this.keeper.there !== null || this.keeper.running) {
       void this.keeper.keep(() => (this.state.unsaved ? this.draft() : null));
     }
   }

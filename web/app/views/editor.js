@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "../../vendor/preact.js";
 import { at, post } from "../api.js";
 import { title } from "../paths.js";
 import { instead, route, to } from "../route.js";
-import { me, nameOf, token } from "../session.js";
+import { me, nameOf, signedOut, token } from "../session.js";
 import { Icon, Problem, copy, say } from "../ui.js";
 import { words } from "../live/words.js";
 import { Name } from "./note.js";
@@ -41,7 +41,10 @@ export function Editor({ path, loaded, onDone }) {
         origin: location.origin,
         token: () => token.value ?? "",
         open: (now) => post(at("sessions"), { vault: name, path: now }),
-        onState: setState,
+        onState: (now) => {
+          setState(now);
+          if (now.problem?.kind === "signed-out") signedOut.value = true;
+        },
         onPresence: setPeople,
         onFollow: setFollowed,
         onLeave: () => void leave(),
