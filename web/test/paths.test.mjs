@@ -34,7 +34,7 @@ test("letters typed find the name before the folder", () => {
     .filter(([, score]) => score > 0).sort((a, b) => b[1] - a[1]).map(([path]) => path);
   assert.deepEqual(order("plan", "plans/other.md", "x/Plan.md", "zzz.md"),
     ["x/Plan.md", "plans/other.md"]);
-  assert.equal(order("grdn", "Garden.md", "Graden.md").length, 1);
+  assert.equal(order("grdn", "Garden.md", "Green.md").length, 1);
   assert.equal(fit("q", "abc.md"), -1);
 });
 

@@ -8,6 +8,8 @@ import { at, bytes, get, query } from "../api.js";
 import { frontmatter, render, slug } from "../markdown.js";
 import { baseName, isNote, title } from "../paths.js";
 import { go, instead, route, to } from "../route.js";
+import { browserShelf, orphans } from "../live/journal.js";
+import { me } from "../session.js";
 import { mayWrite, names, notes } from "../store.js";
 import {
   Icon, Menu, Problem, Time, Waiting, copy, counted, say, sayError, size, useLoaded, useTitle,
@@ -81,6 +83,7 @@ export function Note({ path }) {
     <div class="column reading">
       ${loaded.conflicts > 0 && html`<p class="notice"><a href=${to.list(name, "conflicts")}>${
         counted(loaded.conflicts, "conflict")} in this note</a></p>`}
+      ${writable && html`<${Unsent} note=${loaded.note} onOpen=${edit} />`}
       <${Rendered} path=${path} text=${written?.text ?? loaded.text} />
       <footer class="note-foot">
         ${loaded.changed && html`<p class="hint">Changed <${Time} ms=${loaded.changed.ms} />${
@@ -88,6 +91,14 @@ export function Note({ path }) {
         <${Links} path=${path} version=${known?.version ?? loaded.version} />
       </footer>
     </div>`;
+}
+
+/** Edits of an earlier visit that no server took: opened, they are sent. @param {{note: string, onOpen: () => void}} props */
+function Unsent({ note, onOpen }) {
+  const [drafts] = useLoaded(
+    () => orphans(browserShelf(), me.value?.user ?? "", note, Date.now()), [note]);
+  return drafts && drafts.length > 0 ? html`<p class="notice">There are edits of yours in this browser that
+    were not saved yet. <button class="plain" onClick=${onOpen}>Open the note to save them</button></p>` : null;
 }
 
 /** Folder and name of a note. @param {{path: string}} props */
