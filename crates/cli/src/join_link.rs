@@ -43,6 +43,11 @@ impl JoinLink {
         let server = parse_server(&format!("{scheme}://{authority}"))
             .ok_or_else(|| wrong("there is no http(s)://host:port"))?;
         let vault = vault.trim_end_matches('/');
+        if code.is_some_and(|code| code.starts_with("pair=")) {
+            return Err(Failure::new(Exit::Usage, "that address is for a browser").hint(
+                "`cru join` takes the line that `cru up` prints below it, or one of `cru invite`",
+            ));
+        }
         if vault.is_empty() {
             return Err(wrong("the name of the vault is missing"));
         }

@@ -109,9 +109,12 @@ fn up_prints_a_join_line_and_that_is_all_the_other_device_needs() {
     let mut command = alice.command();
     command.arg("up").arg(&alice.dir).env("CRU_LISTEN", "127.0.0.1:0");
     let mut up = Running::start(&mut command);
-    let line = up.wait_for(|line| line.contains("http://") && line.contains('#'));
+    let page = up.wait_for(|line| line.contains("http://") && line.contains("/#pair="));
+    let page = page.split_whitespace().find(|word| word.contains("://")).unwrap().to_owned();
+    let line = up.wait_for(|line| line.contains("cru join http://") && line.contains('#'));
     let link = crate::pairing::link_in_text(&line);
     let bob = Device::new("bob", at("home-b"), at("b"));
+    bob.join_by_code(&page).code(2).says("for a browser");
     bob.join_by_code(&link).ok();
     assert_eq!(bob.read("a.md"), "a\n");
     bob.write("b.md", "b\n");
@@ -130,7 +133,7 @@ fn up_does_not_serve_a_folder_that_has_moved_to_another_server() {
         let mut command = alice.command();
         command.arg("up").arg(&alice.dir).args(["--listen", "127.0.0.1:0"]).args(more);
         let mut up = Running::start(&mut command);
-        up.wait_for(|line| line.contains("http://") && line.contains('#'));
+        up.wait_for(|line| line.contains("cru join http://") && line.contains('#'));
         up
     };
     let first = up(&[]);
@@ -158,7 +161,7 @@ fn an_invitation_to_what_up_serves_has_an_address_that_others_reach() {
         alice.write("a.md", "a\n");
         let mut command = alice.command();
         let mut up = Running::start(command.arg("up").arg(&alice.dir).args(["--listen", listen]));
-        let line = up.wait_for(|line| line.contains("http://") && line.contains('#'));
+        let line = up.wait_for(|line| line.contains("cru join http://") && line.contains('#'));
         let first = crate::pairing::link_in_text(&line);
         let invited = alice.cru(&["invite"]).ok();
         let link = crate::pairing::link_in(&invited);
@@ -180,7 +183,7 @@ fn serve_prints_a_join_line_for_the_first_user() {
     let mut command = cru(&home);
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
     let mut serve = Running::start(&mut command);
-    let line = serve.wait_for(|line| line.contains("http://") && line.contains('#'));
+    let line = serve.wait_for(|line| line.contains("cru join http://") && line.contains('#'));
     let link = crate::pairing::link_in_text(&line);
     let alice = Device::new("alice", folder.path().join("home-a"), folder.path().join("a"));
     alice.write("a.md", "a\n");
@@ -229,7 +232,7 @@ fn up_goes_on_serving_while_its_own_round_is_refused() {
         let mut command = alice.command();
         command.arg("up").arg(&alice.dir).args(["--listen", "127.0.0.1:0"]);
         let mut up = Running::start(&mut command);
-        let line = up.wait_for(|line| line.contains("http://") && line.contains('#'));
+        let line = up.wait_for(|line| line.contains("cru join http://") && line.contains('#'));
         (up, crate::pairing::link_in_text(&line))
     };
     up().0.interrupt();
