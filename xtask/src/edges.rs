@@ -12,7 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("trust", &["core", "proto"]),
     ("vault", &["core", "sync"]),
     // trust for the rights a token carries, which the accounts keep.
-    ("store", &["core", "proto", "sync", "trust"]),
+    ("store", &["core", "proto", "sync", "trust", "live"]),
     ("node", &["core", "proto", "sync", "vault", "store"]),
     ("server", &["core", "proto", "sync", "trust", "store"]),
     ("cli", &["core", "proto", "sync", "trust", "vault", "store", "node", "server"]),

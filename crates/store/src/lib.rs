@@ -17,6 +17,7 @@ pub mod backup;
 pub mod blob_store;
 pub mod check;
 mod contents;
+pub mod crdt_db;
 pub mod error;
 mod file_blobs;
 mod gather;
