@@ -11,6 +11,7 @@ mod fakes;
 mod history;
 mod lifecycle;
 mod notes;
+mod page;
 mod real;
 mod refusals;
 mod rounds;

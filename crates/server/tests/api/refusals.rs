@@ -159,7 +159,7 @@ fn other_media_encodings_and_garbage_are_refused() {
     assert_eq!(server.get("/api/history/notes?path=a/../b", &token).refusal(), bad);
     assert_eq!(server.get("/api/history/notes/revisions/%ff%fe", &token).status, 400);
     assert_eq!(server.get("/api/nothing", &token).refusal(), (404, "not_found".into()));
-    assert_eq!(server.get("/", &token).refusal(), (404, "not_found".into()));
+    assert_eq!(server.get("/nothing", &token).refusal(), (404, "not_found".into()));
 }
 
 #[test]
