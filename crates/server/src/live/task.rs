@@ -1,0 +1,294 @@
+//! One session's task: what its room wants done is done here, and what came of it goes back.
+//!
+//! Invariant: the room alone decides. Asks, writes and checkpoints run beside the task, at most
+//! one of each at a time, and answer into its own queue.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crucible_core::id::VersionId;
+use crucible_core::vault_path::VaultPath;
+use crucible_live::documents::{Answer, Ask, DocId, Version};
+use crucible_live::room::{Action, ClientId, Closing, Event, Head, Person, Room};
+use crucible_live::stored::Stored;
+use crucible_store::server_repo::Origin;
+use crucible_sync::mint::{Change, Found};
+use crucible_trust::rights::Access;
+use tokio::sync::mpsc;
+
+use super::{Handle, Live, Message, Out};
+use crate::error::{ApiError, Code};
+use crate::rounds::{Party, Write};
+use crate::state::Server;
+
+/// How often a document is opened again for one question.
+const TRIES_MAX: usize = 3;
+
+struct Task {
+    server: Arc<Server>,
+    handle: Handle,
+    room: Room,
+    clients: HashMap<ClientId, mpsc::UnboundedSender<Out>>,
+    /// Where asks, writes and checkpoints answer.
+    inside: mpsc::UnboundedSender<Event>,
+}
+
+/// Runs a session to its end.
+pub async fn run(
+    server: Arc<Server>,
+    handle: Handle,
+    room: Room,
+    mut messages: mpsc::Receiver<Message>,
+) {
+    let (inside, mut answers) = mpsc::unbounded_channel();
+    let mut roots = server.listen(handle.vault);
+    let mut closing = server.closing();
+    let clients = HashMap::new();
+    let mut task = Task { server, handle, room, clients, inside };
+    task.look_outside();
+    loop {
+        let now_ms = task.server.now_ms();
+        let pause = task.room.next_tick_ms(now_ms).saturating_sub(now_ms);
+        let event = tokio::select! {
+            // Answers first: they are what the room waits for.
+            biased;
+            _ = closing.wait_for(|closing| *closing) => break,
+            Some(event) = answers.recv() => event,
+            message = messages.recv() => match message {
+                Some(Message::Event(event)) => event,
+                Some(Message::Join(id, person, role, out)) => {
+                    let who = (person.user, person.device);
+                    task.clients.insert(id, out);
+                    task.server.live().notice(&task.handle, "joined", Some(who));
+                    Event::Connected(id, person, role)
+                }
+                None => break,
+            },
+            changed = roots.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                roots.borrow_and_update();
+                task.look_outside();
+                continue;
+            }
+            () = tokio::time::sleep(Duration::from_millis(pause)) => Event::Tick,
+        };
+        if task.take(event) {
+            break;
+        }
+    }
+    task.end();
+}
+
+impl Task {
+    /// Returns whether the session is over.
+    fn take(&mut self, event: Event) -> bool {
+        if let Event::Moved(path) = &event {
+            self.handle.lock().path.clone_from(path);
+        }
+        if let Event::Gone(id) = &event {
+            self.clients.remove(id);
+        }
+        self.room.handle(self.server.now_ms(), event);
+        let mut over = false;
+        while let Some(action) = self.room.poll_action() {
+            over |= action == Action::Over;
+            self.act(action);
+        }
+        self.note_people();
+        over
+    }
+
+    fn note_people(&self) {
+        let present = self.room.present();
+        let mut shared = self.handle.lock();
+        let left: Vec<_> = shared.people.difference(&present).copied().collect();
+        shared.people = present;
+        drop(shared);
+        for who in left {
+            self.server.live().notice(&self.handle, "left", Some(who));
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Ask(ask) => self.beside(Self::ask, ask),
+            Action::Journal(write) => self.beside(Self::journal, write),
+            Action::Send(id, frame) => {
+                let out = self.clients.get(&id);
+                // A connection that has ended says so itself.
+                let _ = out.map(|out| out.send(Out::Frame(frame)));
+            }
+            Action::Close(id, why) => {
+                let out = self.clients.remove(&id);
+                let _ = out.map(|out| out.send(Out::Close(why)));
+            }
+            Action::Save { base, text, editor, others } => {
+                self.beside(Self::save, (base, text, editor, others));
+            }
+            Action::Over => {}
+        }
+    }
+
+    /// Does something beside the task; what comes of it is an event.
+    fn beside<I, F>(&self, work: impl FnOnce(Arc<Server>, Handle, I) -> F, with: I)
+    where
+        F: Future<Output = Event> + Send + 'static,
+    {
+        let work = work(Arc::clone(&self.server), self.handle.clone(), with);
+        let inside = self.inside.clone();
+        tokio::spawn(async move {
+            // The task may have ended with the server.
+            let _ = inside.send(work.await);
+        });
+    }
+
+    async fn ask(server: Arc<Server>, handle: Handle, ask: Ask) -> Event {
+        let live = server.live();
+        for _ in 0..TRIES_MAX {
+            match live.documents.ask(handle.doc, ask.clone()).await {
+                Ok(reply) if reply.answer == Answer::Absent && ask != Ask::Close => {
+                    // The process ended between two questions.
+                    let Ok(Some(session)) = live.journal.load(&handle.id).await else { break };
+                    if reopen(live, handle.doc, &session.stored).await.is_err() {
+                        return recover(live, &handle, ask).await;
+                    }
+                }
+                Ok(reply) => return Event::Answered(reply.answer, reply.poisoners),
+                Err(_) => return recover(live, &handle, ask).await,
+            }
+        }
+        Event::Answered(Answer::Absent, Vec::new())
+    }
+
+    async fn journal(
+        server: Arc<Server>,
+        handle: Handle,
+        write: crucible_live::room::Write,
+    ) -> Event {
+        let live = server.live();
+        let Err(error) = live.journal.write(&handle.id, write).await else {
+            return Event::Journaled;
+        };
+        // What the document took is not to be: the next question opens it as the journal has it.
+        let _ = live.documents.ask(handle.doc, Ask::Close).await;
+        Event::JournalFailed(error.message)
+    }
+
+    async fn save(
+        server: Arc<Server>,
+        handle: Handle,
+        (base, text, editor, others): (VersionId, String, Person, Vec<Person>),
+    ) -> Event {
+        let origin = Origin {
+            user: editor.user,
+            device: editor.device,
+            received_ms: server.now_ms(),
+            address: String::new(),
+        };
+        let _ = others;
+        let (vault, note) = (handle.vault, handle.note);
+        let path = handle.path();
+        let written = server
+            .writing(vault, move |s| {
+                let path = VaultPath::new(&path)
+                    .map_err(|error| ApiError::new(Code::BadRequest, error.to_string()))?;
+                let revision = s.archive().revision(&vault, &base)?;
+                let is_live = revision.is_some_and(|revision| revision.version.live().is_some());
+                let bytes: Arc<[u8]> = text.into_bytes().into();
+                let found = Found::of(&bytes, &path);
+                // A deleted note comes back where it was.
+                let at = (!is_live).then_some(path);
+                let change = Change::Edited { base, path: at, found };
+                let write = Write { change, bytes: Some(bytes), closes: Vec::new() };
+                let party = Party { origin, access: Access::Write };
+                let written = s.rounds().write(&vault, &party, &write)?;
+                s.announce(vault, written.root);
+                Ok((written.id, head(s, &vault, &note)?))
+            })
+            .await;
+        match written {
+            Ok((id, (head, _))) => Event::Saved(id, head),
+            Err(error) => Event::SaveFailed(error.message),
+        }
+    }
+
+    /// Looks whether the note is what it was, and where.
+    fn look_outside(&self) {
+        let (server, handle) = (Arc::clone(&self.server), self.handle.clone());
+        let inside = self.inside.clone();
+        tokio::spawn(async move {
+            let (vault, note) = (handle.vault, handle.note);
+            match server.blocking(move |s| head(s, &vault, &note)).await {
+                Ok((head, path)) => {
+                    if let Some(path) = path.filter(|path| *path != handle.path()) {
+                        let _ = inside.send(Event::Moved(path));
+                    }
+                    let _ = inside.send(Event::Outside(head));
+                }
+                Err(error) => tracing::warn!(message = error.message, "the note was not read"),
+            }
+        });
+    }
+
+    fn end(self) {
+        for out in self.clients.values() {
+            let _ = out.send(Out::Close(Closing::Over));
+        }
+        let live = self.server.live();
+        live.held().remove(&self.handle.id);
+        live.notice(&self.handle, "closed", None);
+    }
+}
+
+/// The note's head and where it is.
+fn head(
+    server: &Server,
+    vault: &crucible_core::id::VaultId,
+    note: &crucible_core::id::NoteId,
+) -> Result<(Head, Option<String>), ApiError> {
+    let standing = server.archive().standing(vault, &[*note])?.pop().flatten();
+    let standing = standing.ok_or_else(|| ApiError::not_found("note"))?;
+    let version = standing.id;
+    let by = String::new();
+    let Some(live) = standing.version.live() else {
+        return Ok((Head { version, text: None, by }, None));
+    };
+    let bytes = server.archive().content(vault, &live.content)?;
+    let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let text = text.ok_or_else(|| ApiError::not_found("note's text"))?;
+    Ok((Head { version, text: Some(text), by }, Some(live.path.to_string())))
+}
+
+/// Opens a document as the journal has it.
+///
+/// # Errors
+/// The process ended over it, or it cannot be read.
+pub async fn reopen(live: &Live, doc: DocId, stored: &Stored) -> Result<Version, ApiError> {
+    match live.documents.ask(doc, stored.ask()).await.map(|reply| reply.answer) {
+        Ok(Answer::Opened(version, _)) => Ok(version),
+        _ => Err(ApiError::internal(&std::io::Error::other("a document does not open"))),
+    }
+}
+
+/// Finds what ended the process, and opens the document without it.
+async fn recover(live: &Live, handle: &Handle, ask: Ask) -> Event {
+    let lost = || Event::Answered(Answer::Absent, Vec::new());
+    let Ok(Some(session)) = live.journal.load(&handle.id).await else { return lost() };
+    let updates = match ask {
+        Ask::Import(updates, _) => updates,
+        _ => Vec::new(),
+    };
+    let trial = live.documents.trial(session.stored.ask(), updates).await;
+    let mut open = session.stored.ask();
+    if let Ask::Open(_, records, _) = &mut open {
+        let mut place = 0..;
+        records.retain(|_| !place.next().is_some_and(|at| trial.bad_records.contains(&at)));
+    }
+    match live.documents.ask(handle.doc, open).await.map(|reply| reply.answer) {
+        Ok(Answer::Opened(..)) => Event::Reopened(trial.killers, trial.poisoners),
+        _ => lost(),
+    }
+}
