@@ -15,7 +15,7 @@ use crucible_live::limits::DOCUMENT_BYTES_MAX;
 use crucible_live::line_ends::{Ends, lf};
 use crucible_live::room::{ClientId, Closing, Event, Flushed, Person, Role, Room, text_hash};
 use crucible_live::stored::Stored;
-use crucible_store::crdt_db::{CrdtDb, NewSession, Session};
+use crucible_store::crdt_db::{CrdtDb, Session};
 use crucible_store::server_repo::{RevisionQuery, Scope};
 use tokio::sync::{broadcast, mpsc};
 
@@ -265,7 +265,7 @@ pub async fn open(server: &Arc<Server>, subject: Subject) -> Result<(Handle, boo
     };
     let begun = stored.begun(version, Ends::of(&subject.text));
     let session =
-        NewSession { vault: subject.vault, note: subject.note, opened_ms: server.now_ms(), stored };
+        Session { vault: subject.vault, note: subject.note, opened_ms: server.now_ms(), stored };
     let (handle, messages) = handle(&session, subject.vault_name, subject.path, doc);
     live.journal.create(session).await?;
     let room = Room::new(begun, server.now_ms());
@@ -275,7 +275,7 @@ pub async fn open(server: &Arc<Server>, subject: Subject) -> Result<(Handle, boo
 }
 
 fn handle(
-    session: &NewSession,
+    session: &Session,
     vault_name: String,
     path: String,
     doc: DocId,
@@ -340,7 +340,7 @@ async fn take_up(server: &Arc<Server>, id: &str) -> Result<(), ApiError> {
     let doc = live.next_doc.fetch_add(1, Ordering::Relaxed);
     let version = task::reopen(live, doc, &stored).await?;
     let begun = stored.begun(version, Ends::of(&file));
-    let session = NewSession { vault, note, opened_ms, stored };
+    let session = Session { vault, note, opened_ms, stored };
     let (handle, messages) = handle(&session, vault_name, path, doc);
     start(server, handle, Room::new(begun, server.now_ms()), messages);
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::{Duration, Instant};
 
 use crucible_live::room::Write;
-use crucible_store::crdt_db::{CrdtDb, NewSession, Session};
+use crucible_store::crdt_db::{CrdtDb, Session};
 use crucible_store::error::StoreError;
 use tokio::sync::oneshot;
 
@@ -20,7 +20,7 @@ type Answer<T> = oneshot::Sender<Result<T, ApiError>>;
 
 enum Work {
     Write(String, Box<Write>, Answer<()>),
-    Create(Box<NewSession>, Answer<()>),
+    Create(Box<Session>, Answer<()>),
     Load(String, Answer<Option<Session>>),
     All(Answer<Vec<String>>),
 }
@@ -52,7 +52,7 @@ impl Journal {
     ///
     /// # Errors
     /// Why it is not.
-    pub async fn create(&self, session: NewSession) -> Result<(), ApiError> {
+    pub async fn create(&self, session: Session) -> Result<(), ApiError> {
         self.ask(|answer| Work::Create(Box::new(session), answer)).await
     }
 

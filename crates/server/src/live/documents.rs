@@ -1,0 +1,265 @@
+//! The process with the documents, and its supervision (`docs/decisions/0015`).
+//!
+//! Invariants: asks of one document are answered in order; when the process ends, whoever waits
+//! hears so at once, and the next ask starts another; what may have ended it is tried in a process
+//! of its own, never in the one that others use.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crucible_live::document::Sender as Writer;
+use crucible_live::documents::{Answer, Ask, Brought, DocId, Question, Reply, receive, send};
+use tokio::sync::{Semaphore, oneshot};
+
+/// Questions that wait for the process; each room has one at a time.
+const WAITING_MAX: usize = 16_384;
+/// Between two starts of the process, at least.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Trials at a time: each has a process of its own.
+const TRIALS_MAX: usize = 2;
+/// Of what the process says on its way out, lines of at most this many bytes go to the log.
+const LINE_BYTES_MAX: u64 = 2_000;
+
+/// The pipes of a process that was started.
+pub struct Pipes {
+    /// Where questions go.
+    pub questions: Box<dyn Write + Send>,
+    /// Where replies come from.
+    pub replies: Box<dyn Read + Send>,
+    /// What it complains about, if it has a place for that.
+    pub complaints: Option<Box<dyn Read + Send>>,
+    /// Ends it, and waits until it has.
+    pub end: Box<dyn FnOnce() + Send>,
+}
+
+/// Starts a process that does what [`crucible_live::documents::serve`] does.
+pub type Spawner = Arc<dyn Fn() -> io::Result<Pipes> + Send + Sync>;
+
+/// The process ended before it answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the process with the documents has ended")]
+pub struct Died;
+
+/// What a trial found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trial {
+    /// Places of updates that end the process.
+    pub killers: Vec<usize>,
+    /// Places of records in the journal that do.
+    pub bad_records: Vec<usize>,
+    /// Who wrote those.
+    pub poisoners: Vec<Writer>,
+}
+
+/// Keeps the documents of all sessions.
+pub struct DocumentsHost {
+    spawner: Spawner,
+    running: Mutex<Running>,
+    trials: Semaphore,
+}
+
+#[derive(Default)]
+struct Running {
+    process: Option<Arc<Process>>,
+    started: Option<Instant>,
+}
+
+impl DocumentsHost {
+    /// Nothing is started before the first question.
+    pub fn new(spawner: Spawner) -> Self {
+        Self { spawner, running: Mutex::default(), trials: Semaphore::new(TRIALS_MAX) }
+    }
+
+    /// Asks about a document.
+    ///
+    /// # Errors
+    /// The process could not be started, or ended.
+    pub async fn ask(&self, doc: DocId, ask: Ask) -> Result<Reply, Died> {
+        let wait = self.until_next_start();
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        self.process()?.ask(doc, ask).await
+    }
+
+    fn until_next_start(&self) -> Duration {
+        let running = held(&self.running);
+        match (&running.process, running.started) {
+            (Some(process), _) if process.is_alive() => Duration::ZERO,
+            (_, Some(started)) => PAUSE.saturating_sub(started.elapsed()),
+            (_, None) => Duration::ZERO,
+        }
+    }
+
+    fn process(&self) -> Result<Arc<Process>, Died> {
+        let mut running = held(&self.running);
+        if let Some(process) = running.process.as_ref().filter(|process| process.is_alive()) {
+            return Ok(Arc::clone(process));
+        }
+        running.started = Some(Instant::now());
+        let process = Arc::new(Process::start(&self.spawner)?);
+        running.process = Some(Arc::clone(&process));
+        Ok(process)
+    }
+
+    /// Finds what ends the process: records of the journal that `open` has, then updates, each
+    /// imported and looked at alone.
+    pub async fn trial(&self, open: Ask, updates: Vec<Brought>) -> Trial {
+        let _permit = self.trials.acquire().await;
+        let mut trial = Trial::default();
+        let Ask::Open(snapshot, records, owners) = open else { return trial };
+        let opened = |records: &[Brought]| {
+            Ask::Open(snapshot.clone(), records.to_vec(), owners.clone())
+        };
+        let mut good: Vec<Brought> = Vec::new();
+        let mut process = None;
+        if !self.survives(&mut process, opened(&records)).await {
+            for (place, record) in records.into_iter().enumerate() {
+                good.push(record);
+                if !self.survives(&mut process, opened(&good)).await {
+                    trial.poisoners.extend(good.pop().map(|record| record.by));
+                    trial.bad_records.push(place);
+                }
+            }
+        } else {
+            good = records;
+        }
+        let mut taken = Vec::new();
+        for (place, update) in updates.into_iter().enumerate() {
+            if process.is_none() {
+                // A new one has to be told everything again.
+                self.survives(&mut process, opened(&good)).await;
+                self.survives(&mut process, Ask::Import(taken.clone(), true)).await;
+            }
+            if self.survives(&mut process, Ask::Import(vec![update.clone()], true)).await {
+                taken.push(update);
+            } else {
+                trial.killers.push(place);
+            }
+        }
+        trial
+    }
+
+    /// Whether a process of the trial's own lives through a question and a look at the text.
+    async fn survives(&self, process: &mut Option<Process>, ask: Ask) -> bool {
+        if process.is_none() {
+            *process = Process::start(&self.spawner).ok();
+        }
+        let Some(running) = process.as_ref() else { return false };
+        let alive = running.ask(0, ask).await.is_ok()
+            && running.ask(0, Ask::Text).await.is_ok_and(|r| matches!(r.answer, Answer::Text(..)));
+        if !alive {
+            *process = None;
+        }
+        alive
+    }
+}
+
+type Waiting = Arc<Mutex<Option<VecDeque<(DocId, oneshot::Sender<Reply>)>>>>;
+
+/// One started process.
+struct Process {
+    questions: SyncSender<(Question, oneshot::Sender<Reply>)>,
+    /// Who waits for the next replies; `None` once the process has ended.
+    waiting: Waiting,
+}
+
+impl Process {
+    fn start(spawner: &Spawner) -> Result<Self, Died> {
+        let pipes = spawner().map_err(|error| {
+            tracing::error!(%error, "the process with the documents does not start");
+            Died
+        })?;
+        let Pipes { questions: writes, replies: reads, complaints, end } = pipes;
+        let waiting: Waiting = Arc::new(Mutex::new(Some(VecDeque::new())));
+        let (questions, asked) = sync_channel(WAITING_MAX);
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let at_writer = Arc::clone(&waiting);
+        let writer = thread("questions").spawn(move || write_all(writes, &asked, &at_writer));
+        let at_reader = Arc::clone(&waiting);
+        let reader = thread("replies").spawn(move || {
+            read_all(reads, &at_reader);
+            end();
+        });
+        let listener = complaints.map(|complaints| {
+            thread("complaints").spawn(move || log_all(complaints)).map(drop)
+        });
+        let started = writer.map(drop).and(reader.map(drop)).and(listener.unwrap_or(Ok(())));
+        started.map_err(|error| {
+            tracing::error!(%error, "no thread for the process with the documents");
+            Died
+        })?;
+        Ok(Self { questions, waiting })
+    }
+
+    fn is_alive(&self) -> bool {
+        held(&self.waiting).is_some()
+    }
+
+    async fn ask(&self, doc: DocId, ask: Ask) -> Result<Reply, Died> {
+        let (answer, answered) = oneshot::channel();
+        self.questions.try_send((Question { doc, ask }, answer)).map_err(|_| Died)?;
+        answered.await.map_err(|_| Died)
+    }
+}
+
+/// Dropping the pipe at the end ends the process.
+fn write_all(
+    mut pipe: Box<dyn Write + Send>,
+    asked: &Receiver<(Question, oneshot::Sender<Reply>)>,
+    waiting: &Waiting,
+) {
+    while let Ok((question, answer)) = asked.recv() {
+        match held(waiting).as_mut() {
+            Some(waiting) => waiting.push_back((question.doc, answer)),
+            None => return,
+        }
+        if let Err(error) = send(&mut pipe, &question) {
+            tracing::debug!(%error, "the process with the documents takes no questions");
+            held(waiting).take();
+            return;
+        }
+    }
+}
+
+fn read_all(pipe: Box<dyn Read + Send>, waiting: &Waiting) {
+    let mut pipe = BufReader::new(pipe);
+    loop {
+        let reply = match receive::<Reply>(&mut pipe) {
+            Ok(Some(reply)) => reply,
+            Ok(None) => break,
+            Err(error) => {
+                tracing::warn!(%error, "the process with the documents says what is no reply");
+                break;
+            }
+        };
+        let next = held(waiting).as_mut().and_then(VecDeque::pop_front);
+        match next {
+            Some((doc, answer)) if doc == reply.doc => drop(answer.send(reply)),
+            _ => break,
+        }
+    }
+    // Whoever waits hears it as their sender is dropped.
+    held(waiting).take();
+}
+
+fn log_all(complaints: Box<dyn Read + Send>) {
+    let mut complaints = BufReader::new(complaints);
+    loop {
+        let mut line = Vec::new();
+        match complaints.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let line = String::from_utf8_lossy(&line);
+                tracing::warn!(line = line.trim_end(), "the process with the documents");
+            }
+        }
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
