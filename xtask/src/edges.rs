@@ -14,8 +14,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // trust for the rights a token carries, which the accounts keep.
     ("store", &["core", "proto", "sync", "trust", "live"]),
     ("node", &["core", "proto", "sync", "vault", "store"]),
-    ("server", &["core", "proto", "sync", "trust", "store"]),
-    ("cli", &["core", "proto", "sync", "trust", "vault", "store", "node", "server"]),
+    ("server", &["core", "proto", "sync", "live", "trust", "store"]),
+    ("cli", &["core", "proto", "sync", "live", "trust", "vault", "store", "node", "server"]),
     ("testkit", &["core", "proto", "sync", "vault", "store", "node"]),
     ("xtask", &["core"]),
 ];

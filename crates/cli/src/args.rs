@@ -122,6 +122,9 @@ pub enum Verb {
     MergeFile(MergeFile),
     /// Prints completions for a shell.
     Completions(Completions),
+    /// Keeps the documents of live sessions for the server that started it.
+    #[command(hide = true)]
+    LiveDocuments,
 }
 
 /// `cru demo`

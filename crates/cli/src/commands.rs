@@ -12,6 +12,7 @@ mod import;
 mod init;
 mod invite;
 mod join;
+pub mod live_documents;
 mod log;
 mod merge_file;
 mod restore;
@@ -64,6 +65,7 @@ pub fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Export(args) => export::run(&args, context),
         Verb::Import(args) => import::run(&args, context),
         Verb::MergeFile(args) => merge_file::run(&args, context),
+        Verb::LiveDocuments => live_documents::run(),
         Verb::Completions(args) => completions::run(args.shell, context),
     }
 }

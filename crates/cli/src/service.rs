@@ -12,9 +12,11 @@ use std::thread::JoinHandle;
 use crucible_core::id::{DeviceId, ReplicaId, UserId};
 use crucible_server::config::{ClientAddress, Limits, ServerConfig, TlsFiles};
 use crucible_server::engine::Engine;
+use crucible_server::live::{Live, LiveParts};
 use crucible_server::state::{Backends, Server};
 use crucible_server::vault_blobs::VaultBlobs;
 use crucible_store::accounts::{self, Accounts, Email, Invite, User};
+use crucible_store::crdt_db::CrdtDb;
 use crucible_store::error::OpenError;
 use crucible_store::schema;
 use crucible_store::server_repo::Vaults;
@@ -25,6 +27,7 @@ use crucible_trust::pairing::PairingCode;
 use crucible_trust::rights::Rights;
 use tokio::sync::oneshot;
 
+use crate::commands::live_documents;
 use crate::exit::{During, Exit, Failure, Outcome, of_server_data};
 use crate::join_link::JoinLink;
 use crate::nesting;
@@ -32,6 +35,8 @@ use crate::world;
 
 const ACCOUNTS: &str = "accounts.db";
 const VAULTS: &str = "vaults";
+/// Live sessions, in the data folder.
+const SESSIONS: &str = "crdt.db";
 const LOCK: &str = "lock";
 
 /// How to serve.
@@ -134,11 +139,14 @@ impl Running {
         let vaults = vaults(&plan.data);
         try_vaults(&vaults)?;
         let blobs = Arc::new(VaultBlobs::new(vaults.clone()));
+        let crdt = CrdtDb::open(&plan.data.join(SESSIONS))
+            .map_err(|error| of_server_data(error.into()))?;
         let backends = Backends {
             accounts,
             rounds: Arc::new(Engine::new(vaults.clone(), ReplicaId::from_bytes(world::random()?))),
             archive: Arc::new(vaults),
             blobs,
+            live: Live::new(LiveParts { crdt, spawner: live_documents::spawner() }),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

@@ -1,7 +1,8 @@
 //! Who asks: from the `Authorization` header to a checked capability.
 //!
 //! Invariant: a [`Caller`] has a token that was issued here, has not expired and is not revoked
-//! at this moment, whichever process revoked it. Tokens are read from nowhere else.
+//! at this moment, whichever process revoked it. Tokens are read from two headers
+//! and never from an address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -65,7 +66,7 @@ impl FromRequestParts<Arc<Server>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, server: &Arc<Server>) -> Result<Self, ApiError> {
         let address = address(parts, server);
-        let token = bearer(&parts.headers)?;
+        let token = token_of(&parts.headers)?;
         let remembered = server.remembered(&token);
         if remembered.is_none() {
             server.admit_stranger(&address)?;
@@ -135,7 +136,27 @@ pub fn still_good(server: &Server, caller: &Caller) -> Result<(), ApiError> {
     }
 }
 
-/// The token of `Authorization: Bearer`, and of nowhere else.
+/// What a browser's WebSocket offers beside the protocol it speaks: it can send no header.
+const OFFERED: &str = "bearer.";
+
+/// The token of a request: of `Authorization`, or of the list of protocols of a WebSocket.
+fn token_of(headers: &HeaderMap) -> Result<Token, ApiError> {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut offered = offered
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|protocol| protocol.trim().strip_prefix(OFFERED));
+    match offered.next() {
+        Some(token) if !headers.contains_key(header::AUTHORIZATION) => {
+            // The padding of base64 may not stand in the name of a protocol (RFC 6455, 4.1).
+            let padding = "=".repeat((4 - token.len() % 4) % 4);
+            Ok(Token::parse(&format!("{token}{padding}"))?)
+        }
+        _ => bearer(headers),
+    }
+}
+
+/// The token of `Authorization: Bearer`.
 fn bearer(headers: &HeaderMap) -> Result<Token, ApiError> {
     let missing = || {
         ApiError::new(Code::Unauthenticated, "a token is needed: Authorization: Bearer …")

@@ -331,7 +331,7 @@ pub(crate) fn text_of(
     Ok(bytes.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()))
 }
 
-fn live_at(
+pub fn live_at(
     server: &Server,
     vault: &VaultId,
     path: &VaultPath,

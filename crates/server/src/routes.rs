@@ -15,7 +15,7 @@ use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::hear_out::hear_out;
 use crate::state::Server;
-use crate::{auth, blobs, conflicts, events, guard, history, notes, openapi, page, sync, vaults};
+use crate::{auth, blobs, conflicts, events, guard, history, notes, openapi, page, sessions, sync, vaults};
 
 /// Items in a page when nobody says how many.
 const PAGE_DEFAULT: u32 = 100;
@@ -59,6 +59,11 @@ fn table() -> Vec<(&'static str, Methods)> {
         ("/api/sync/{vault}/versions/missing", post(sync::missing)),
         ("/api/sync/{vault}/blobs/missing", post(blobs::missing)),
         ("/api/sync/{vault}/blobs/{hash}", get(blobs::get).put(blobs::put).head(blobs::head)),
+        ("/api/sessions", get(sessions::list).post(sessions::open)),
+        ("/api/sessions/events", get(sessions::events)),
+        ("/api/sessions/{session}/ws", get(sessions::socket::connect)),
+        ("/api/sessions/{session}/text", get(sessions::text)),
+        ("/api/sessions/{session}/end", post(sessions::end)),
         ("/api/history/{vault}", get(history::list)),
         ("/api/history/{vault}/revisions/{version}", get(history::show)),
         ("/api/history/{vault}/revisions/{version}/content", get(history::content)),

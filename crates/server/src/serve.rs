@@ -56,6 +56,10 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let tls = server.config().tls.as_ref().map(tls::acceptor).transpose()?;
     let shell = Shell { app: router(Arc::clone(&server)), server: Arc::clone(&server), tls };
+    if let Err(error) = crate::live::resume(&server).await {
+        // Everything else works; what is in crdt.db stays there.
+        tracing::error!(message = error.message, "the live sessions were not taken up");
+    }
     let mut shutdown = pin!(shutdown);
     let mut connections = JoinSet::new();
     let room = Arc::new(Semaphore::new(server.limits().connections_max));

@@ -27,7 +27,6 @@ use crate::notes::{live_at, text_of, vault_path};
 use crate::state::{Entry, Server};
 
 pub mod socket;
-pub mod stream;
 
 #[derive(Deserialize)]
 pub struct OpenBody {
@@ -52,7 +51,11 @@ pub async fn open(
                 return Err(ApiError::new(Code::BadRequest, message)
                     .hint("only Markdown notes can be edited live"));
             }
-            Ok((id, note, text_of(s, &vault, &live)?))
+            let text = text_of(s, &vault, &live)?.ok_or_else(|| {
+                ApiError::new(Code::TooLarge, format!("{path} is too long to be edited live"))
+                    .hint("edit it in its folder")
+            })?;
+            Ok((id, note, text))
         })
         .await?;
     let vault_name = entry.vault.name.to_string();

@@ -20,6 +20,7 @@ use crate::blobs::Blobs;
 use crate::caller::Caller;
 use crate::config::{Limits, ServerConfig};
 use crate::error::{ApiError, Code};
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notes::Listings;
 use crate::rate::{Gate, Rate};
@@ -45,6 +46,8 @@ pub struct Backends {
     pub archive: Arc<dyn Archive>,
     /// Large assets.
     pub blobs: Arc<dyn Blobs>,
+    /// Live sessions.
+    pub live: Live,
 }
 
 /// A running server's state.
@@ -140,6 +143,10 @@ impl Server {
 
     pub(crate) fn archive(&self) -> &dyn Archive {
         &*self.backends.archive
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        &self.backends.live
     }
 
     pub(crate) fn blobs(&self) -> &dyn Blobs {

@@ -119,7 +119,7 @@ fn do_all(crdt: &mut CrdtDb, batch: Vec<Work>) {
         return;
     }
     match crdt.commit(&writes) {
-        Ok(()) => answers.into_iter().for_each(|answer| tell(answer, Ok(()))),
+        Ok(()) => answers.into_iter().for_each(|answer| tell(answer, Ok::<_, StoreError>(()))),
         // One that cannot be stored must not take the others with it.
         Err(_) if writes.len() > 1 => {
             for (write, answer) in writes.into_iter().zip(answers) {

@@ -14,7 +14,7 @@ use crucible_live::limits::FRAME_BYTES_MAX;
 use crucible_live::room::{ClientId, Event, Person, Role};
 use crucible_trust::rights::{Access, Op};
 use futures_util::{SinkExt, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{enter, person};
 use crate::caller::{Caller, still_good};
@@ -49,6 +49,11 @@ pub async fn connect(
     }))
 }
 
+/// The server is going down.
+async fn ended(closing: &mut watch::Receiver<bool>) {
+    drop(closing.wait_for(|closing| *closing).await);
+}
+
 struct Connection {
     server: Arc<Server>,
     caller: Caller,
@@ -78,7 +83,7 @@ impl Connection {
         let mut role = self.role;
         let (code, reason) = loop {
             tokio::select! {
-                _ = closing.wait_for(|closing| *closing) => break (RESTART, "the server restarts"),
+                () = ended(&mut closing) => break (RESTART, "the server restarts"),
                 next = out.recv() => {
                     let mut next = next;
                     let (mut count, mut bytes) = (0, 0);

@@ -59,6 +59,15 @@ impl Accounts {
         self.read(|db| rows::one(db, sql, params![name.as_str()], rows::vault))
     }
 
+    /// A vault by its id.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn vault_by_id(&self, id: &VaultId) -> Result<Option<Vault>, StoreError> {
+        let sql = "SELECT * FROM vaults WHERE vault = ?1";
+        self.read(|db| rows::one(db, sql, params![id.as_bytes()], rows::vault))
+    }
+
     /// All vaults in the order of their names, those after `after`; at most `limit`.
     ///
     /// # Errors

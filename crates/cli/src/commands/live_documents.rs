@@ -1,0 +1,54 @@
+//! `cru live-documents`: the process that keeps the CRDT documents of a server's live sessions.
+//! Bytes from other people's browsers can end it; they end nothing else.
+
+use std::io::{BufReader, BufWriter, stdin, stdout};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crucible_server::live::documents::{Pipes, Spawner};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::exit::{During, Exit, Outcome};
+
+/// Address space of the process, in bytes: one document cannot take the machine with it.
+const MEMORY_MAX: u64 = 4 << 30;
+
+/// Answers questions on stdin until it closes.
+pub fn run() -> Outcome {
+    let limit = Rlimit { current: Some(MEMORY_MAX), maximum: Some(MEMORY_MAX) };
+    // A system that has no such limit has the documents' own bounds.
+    let _ = setrlimit(Resource::As, limit);
+    let began = Instant::now();
+    let now_us = || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let (questions, replies) = (BufReader::new(stdin().lock()), BufWriter::new(stdout().lock()));
+    crucible_live::documents::serve(questions, replies, now_us).during("keeping documents")?;
+    Ok(Exit::Ok)
+}
+
+/// Starts this binary again as that process.
+pub fn spawner() -> Spawner {
+    Arc::new(|| {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("live-documents")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let missing = || std::io::Error::other("a child has the pipes it was given");
+        let questions = child.stdin.take().ok_or_else(missing)?;
+        let replies = child.stdout.take().ok_or_else(missing)?;
+        let complaints = child.stderr.take().ok_or_else(missing)?;
+        let end = move || {
+            // It has closed its pipe: it is gone, or of no use.
+            let _ = child.kill();
+            let _ = child.wait();
+        };
+        Ok(Pipes {
+            questions: Box::new(questions),
+            replies: Box::new(replies),
+            complaints: Some(Box::new(complaints)),
+            end: Box::new(end),
+        })
+    })
+}
