@@ -67,6 +67,16 @@ pub const LEFT_MS: u64 = 60_000;
 /// A session ends this long after the last edit, in milliseconds.
 pub const IDLE_MS: u64 = 30 * 60_000;
 
+/// Between two times that a room looks at its clocks, in milliseconds: at least, where something is
+/// to be tried again, and at most.
+pub const TICK_MS: (u64, u64) = (100, 5_000);
+
+/// Between two messages that say who is here, in milliseconds.
+pub const PEOPLE_MS: u64 = 250;
+
+/// Connections that such a message names; their number is in it too.
+pub const PEOPLE_TOLD_MAX: usize = 100;
+
 /// First and longest wait before a failed write is tried again, in milliseconds.
 pub const RETRY_MS: (u64, u64) = (500, 30_000);
 

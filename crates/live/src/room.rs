@@ -21,7 +21,9 @@ use crucible_core::id::{DeviceId, UserId, VersionId};
 use crate::document::{Peer, Sender};
 use crate::documents::{Answer, Ask, Brought, Version};
 use crate::frames::Frame;
-use crate::limits::{LAG_MS, RETRY_MS};
+use crate::limits::{
+    CHECKPOINT_MS, IDLE_MS, LAG_MS, LEFT_MS, PEOPLE_MS, QUIET_MS, RETRY_MS, TICK_MS, UNLOOKED_MS,
+};
 use crate::line_ends::{Ends, lf};
 use crate::presence::Presence;
 
@@ -358,6 +360,9 @@ pub struct Room {
     looked_ms: u64,
     look_from_ms: u64,
     unlooked: bool,
+    /// Who is here has changed since it was last told, and when that was.
+    people_changed: bool,
+    people_told_ms: u64,
     batches: u64,
     now_ms: u64,
     actions: VecDeque<Action>,
@@ -403,6 +408,8 @@ impl Room {
             looked_ms: now_ms,
             look_from_ms: now_ms,
             unlooked: false,
+            people_changed: false,
+            people_told_ms: 0,
             batches: 0,
             now_ms,
             actions: VecDeque::new(),
@@ -447,6 +454,7 @@ impl Room {
         }
         self.sweep(now_ms);
         self.go_on(now_ms);
+        self.tell_people(now_ms);
     }
 
     /// The next thing to do.
@@ -456,8 +464,22 @@ impl Room {
 
     /// When [`Event::Tick`] is next of use, at the latest.
     pub fn next_tick_ms(&self, now_ms: u64) -> u64 {
-        let idle = self.clients.is_empty() && self.unsaved.is_none() && self.outside.is_none();
-        now_ms + if idle && !self.unlooked { 1_000 } else { 100 }
+        let waits = |client: &Client| client.lagging_since.is_some() || client.assembles();
+        let soon = self.flushed_unwritten
+            || self.ending.is_some()
+            || self.clients.values().any(waits);
+        let due = [
+            soon.then_some(now_ms + TICK_MS.0),
+            self.unsaved.map(|(first, last)| (last + QUIET_MS).min(first + CHECKPOINT_MS)),
+            self.unlooked.then_some(self.looked_ms + UNLOOKED_MS),
+            self.outside.as_ref().map(Outside::believed_from_ms),
+            self.people_changed.then_some(self.people_told_ms + PEOPLE_MS),
+            self.empty_since.map(|since| since + LEFT_MS),
+            Some(self.last_edit_ms + IDLE_MS),
+        ];
+        // What is due and cannot be yet, after a failure, is looked at again before long.
+        let next = due.into_iter().flatten().min().unwrap_or(u64::MAX);
+        next.clamp(now_ms + TICK_MS.0, now_ms + TICK_MS.1)
     }
 
     /// Who is connected.

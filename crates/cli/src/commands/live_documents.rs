@@ -3,7 +3,7 @@
 
 use std::io::{BufReader, BufWriter, stdin, stdout};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crucible_server::live::documents::{Pipes, Spawner};
@@ -39,8 +39,10 @@ pub fn spawner() -> Spawner {
         let questions = child.stdin.take().ok_or_else(missing)?;
         let replies = child.stdout.take().ok_or_else(missing)?;
         let complaints = child.stderr.take().ok_or_else(missing)?;
+        let child = Mutex::new(child);
         let end = move || {
-            // It has closed its pipe: it is gone, or of no use.
+            let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+            // It has closed its pipe or does not answer: it is gone, or of no use.
             let _ = child.kill();
             let _ = child.wait();
         };
@@ -48,7 +50,7 @@ pub fn spawner() -> Spawner {
             questions: Box::new(questions),
             replies: Box::new(replies),
             complaints: Some(Box::new(complaints)),
-            end: Box::new(end),
+            end: Arc::new(end),
         })
     })
 }

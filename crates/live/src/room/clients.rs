@@ -11,7 +11,7 @@ use crate::frames::{
 };
 use crate::limits::{
     BYTES_PER_S, CLIENTS_MAX, DOCUMENT_BYTES_MAX, FRAMES_PER_S, INBOX_BYTES_MAX, OUTBOX_BYTES_MAX,
-    OUTBOX_FRAMES_MAX, UPDATE_BYTES_MAX,
+    OUTBOX_FRAMES_MAX, PEOPLE_MS, PEOPLE_TOLD_MAX, UPDATE_BYTES_MAX,
 };
 
 /// One connection.
@@ -116,7 +116,7 @@ impl Room {
         };
         self.clients.insert(id, client);
         self.empty_since = None;
-        self.tell_people();
+        self.people_changed = true;
     }
 
     pub(super) fn gone(&mut self, now_ms: u64, id: ClientId) {
@@ -129,7 +129,7 @@ impl Room {
         if self.clients.is_empty() {
             self.empty_since = Some(now_ms);
         }
-        self.tell_people();
+        self.people_changed = true;
     }
 
     pub(super) fn role(&mut self, id: ClientId, role: Role) {
@@ -139,7 +139,7 @@ impl Room {
             client.role = role;
             let role = role_word(role);
             self.tell_one(id, &json!({ "type": "role", "role": role }));
-            self.tell_people();
+            self.people_changed = true;
         }
     }
 
@@ -239,9 +239,12 @@ impl Room {
 
     /// The next client that waits for the document, or lagged and is through.
     pub(super) fn next_join(&mut self) -> Option<ClientId> {
-        self.joins.pop_front().or_else(|| {
-            let through = |client: &super::Client| {
-                client.lagging_since.is_some() && client.queued_frames == 0
+        // Whoever asks again and again, and takes nothing, gets nothing more.
+        let takes = |id: &ClientId| self.clients.get(id).is_none_or(|client| !client.is_full());
+        let place = self.joins.iter().position(takes);
+        place.and_then(|place| self.joins.remove(place)).or_else(|| {
+            let through = |client: &Client| {
+                client.has_document && client.lagging_since.is_some() && client.queued_frames == 0
             };
             self.clients.iter().find(|(_, client)| through(client)).map(|(id, _)| *id)
         })
@@ -250,7 +253,7 @@ impl Room {
     /// The document as a client asked for it is here.
     pub(super) fn joined(&mut self, id: ClientId, update: Vec<u8>, version: Version) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        let lagged = client.lagging_since.take().is_some();
+        let lagged = client.lagging_since.take().is_some() && client.has_document;
         client.has_document = true;
         client.version = version.clone();
         if !lagged {
@@ -406,8 +409,11 @@ impl Room {
         }
     }
 
-    fn tell_people(&mut self) {
-        if self.clients.values().any(|client| client.control) {
+    /// Tells who is here, if that has changed; not after each of five hundred who come at once.
+    pub(super) fn tell_people(&mut self, now_ms: u64) {
+        if self.people_changed && now_ms.saturating_sub(self.people_told_ms) >= PEOPLE_MS {
+            self.people_changed = false;
+            self.people_told_ms = now_ms;
             let event = self.people_event();
             self.tell(&event);
         }
@@ -424,8 +430,8 @@ impl Room {
                 "here_ms": client.here_ms,
             })
         };
-        let people: Vec<_> = self.clients.values().map(shown).collect();
-        json!({ "type": "people", "people": people })
+        let people: Vec<_> = self.clients.values().take(PEOPLE_TOLD_MAX).map(shown).collect();
+        json!({ "type": "people", "people": people, "count": self.clients.len() })
     }
 
     fn update_frames(&mut self, crdt: CrdtType, update: Vec<u8>) -> Vec<Frame> {
@@ -447,6 +453,9 @@ impl Room {
         if let Some(client) = self.clients.get_mut(&id) {
             client.queued_frames += 1;
             client.queued_bytes += frame.len();
+            if client.is_full() {
+                client.lagging_since.get_or_insert(self.now_ms);
+            }
             self.act(Action::Send(id, frame));
         }
     }
@@ -455,11 +464,20 @@ impl Room {
         if let Some(client) = self.clients.get_mut(&id) {
             client.queued_frames = client.queued_frames.saturating_sub(frames);
             client.queued_bytes = client.queued_bytes.saturating_sub(bytes);
+            // Slow, but not stuck.
+            if let Some(since) = &mut client.lagging_since {
+                *since = self.now_ms;
+            }
         }
     }
 }
 
 impl Client {
+    /// An update is arriving in pieces.
+    pub fn assembles(&self) -> bool {
+        self.assembly.is_some()
+    }
+
     fn is_full(&self) -> bool {
         self.queued_frames >= OUTBOX_FRAMES_MAX || self.queued_bytes >= OUTBOX_BYTES_MAX
     }

@@ -39,6 +39,11 @@ pub struct Outside {
 }
 
 impl Outside {
+    /// When it is believed at the latest, even if it says that the file is empty.
+    pub fn believed_from_ms(&self) -> u64 {
+        self.since_ms + DISBELIEF_MS
+    }
+
     /// Who made it.
     pub fn by(&self) -> &str {
         &self.head.by

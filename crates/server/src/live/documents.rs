@@ -18,6 +18,8 @@ use tokio::sync::{Semaphore, oneshot};
 const WAITING_MAX: usize = 16_384;
 /// Between two starts of the process, at least.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The longest time for one answer. (The largest document opens in under a second.)
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Trials at a time: each has a process of its own.
 const TRIALS_MAX: usize = 2;
 /// Of what the process says on its way out, lines of at most this many bytes go to the log.
@@ -31,8 +33,8 @@ pub struct Pipes {
     pub replies: Box<dyn Read + Send>,
     /// What it complains about, if it has a place for that.
     pub complaints: Option<Box<dyn Read + Send>>,
-    /// Ends it, and waits until it has.
-    pub end: Box<dyn FnOnce() + Send>,
+    /// Ends it, and waits until it has; more than once means the same.
+    pub end: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// Starts a process that does what [`crucible_live::documents::serve`] does.
@@ -41,7 +43,10 @@ pub type Spawner = Arc<dyn Fn() -> io::Result<Pipes> + Send + Sync>;
 /// The process ended before it answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the process with the documents has ended")]
-pub struct Died;
+pub struct Died {
+    /// The question was the first without an answer: it may be what ended the process.
+    pub suspect: bool,
+}
 
 /// What a trial found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -158,20 +163,21 @@ impl DocumentsHost {
     }
 }
 
-type Waiting = Arc<Mutex<Option<VecDeque<(DocId, oneshot::Sender<Reply>)>>>>;
+type Waiting = Arc<Mutex<Option<VecDeque<(DocId, oneshot::Sender<Result<Reply, Died>>)>>>>;
 
 /// One started process.
 struct Process {
-    questions: SyncSender<(Question, oneshot::Sender<Reply>)>,
+    questions: SyncSender<(Question, oneshot::Sender<Result<Reply, Died>>)>,
     /// Who waits for the next replies; `None` once the process has ended.
     waiting: Waiting,
+    end: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Process {
     fn start(spawner: &Spawner) -> Result<Self, Died> {
         let pipes = spawner().map_err(|error| {
             tracing::error!(%error, "the process with the documents does not start");
-            Died
+            Died { suspect: false }
         })?;
         let Pipes { questions: writes, replies: reads, complaints, end } = pipes;
         let waiting: Waiting = Arc::new(Mutex::new(Some(VecDeque::new())));
@@ -180,9 +186,10 @@ impl Process {
         let at_writer = Arc::clone(&waiting);
         let writer = thread("questions").spawn(move || write_all(writes, &asked, &at_writer));
         let at_reader = Arc::clone(&waiting);
+        let at_end = Arc::clone(&end);
         let reader = thread("replies").spawn(move || {
             read_all(reads, &at_reader);
-            end();
+            at_end();
         });
         let listener = complaints.map(|complaints| {
             thread("complaints").spawn(move || log_all(complaints)).map(drop)
@@ -190,9 +197,9 @@ impl Process {
         let started = writer.map(drop).and(reader.map(drop)).and(listener.unwrap_or(Ok(())));
         started.map_err(|error| {
             tracing::error!(%error, "no thread for the process with the documents");
-            Died
+            Died { suspect: false }
         })?;
-        Ok(Self { questions, waiting })
+        Ok(Self { questions, waiting, end })
     }
 
     fn is_alive(&self) -> bool {
@@ -201,15 +208,25 @@ impl Process {
 
     async fn ask(&self, doc: DocId, ask: Ask) -> Result<Reply, Died> {
         let (answer, answered) = oneshot::channel();
-        self.questions.try_send((Question { doc, ask }, answer)).map_err(|_| Died)?;
-        answered.await.map_err(|_| Died)
+        let ended = Died { suspect: false };
+        self.questions.try_send((Question { doc, ask }, answer)).map_err(|_| ended)?;
+        match tokio::time::timeout(ANSWER_MAX, answered).await {
+            Ok(answered) => answered.unwrap_or(Err(ended)),
+            Err(_) => {
+                tracing::error!(doc, "the process with the documents takes too long; it is ended");
+                let end = Arc::clone(&self.end);
+                // Whoever's question it does not come to an end with hears it as the suspect.
+                drop(tokio::task::spawn_blocking(move || end()).await);
+                Err(Died { suspect: true })
+            }
+        }
     }
 }
 
 /// Dropping the pipe at the end ends the process.
 fn write_all(
     mut pipe: Box<dyn Write + Send>,
-    asked: &Receiver<(Question, oneshot::Sender<Reply>)>,
+    asked: &Receiver<(Question, oneshot::Sender<Result<Reply, Died>>)>,
     waiting: &Waiting,
 ) {
     while let Ok((question, answer)) = asked.recv() {
@@ -219,7 +236,7 @@ fn write_all(
         }
         if let Err(error) = send(&mut pipe, &question) {
             tracing::debug!(%error, "the process with the documents takes no questions");
-            held(waiting).take();
+            end_all(waiting);
             return;
         }
     }
@@ -238,12 +255,20 @@ fn read_all(pipe: Box<dyn Read + Send>, waiting: &Waiting) {
         };
         let next = held(waiting).as_mut().and_then(VecDeque::pop_front);
         match next {
-            Some((doc, answer)) if doc == reply.doc => drop(answer.send(reply)),
+            Some((doc, answer)) if doc == reply.doc => drop(answer.send(Ok(reply))),
             _ => break,
         }
     }
-    // Whoever waits hears it as their sender is dropped.
-    held(waiting).take();
+    end_all(waiting);
+}
+
+/// Tells all who wait; the first of them was being answered.
+fn end_all(waiting: &Waiting) {
+    let left = held(waiting).take().unwrap_or_default();
+    for (place, (_, answer)) in left.into_iter().enumerate() {
+        // Whoever asked may be gone.
+        let _ = answer.send(Err(Died { suspect: place == 0 }));
+    }
 }
 
 fn log_all(complaints: Box<dyn Read + Send>) {

@@ -23,7 +23,7 @@ use crate::rounds::{Party, Write};
 use crate::state::Server;
 
 /// How often a document is opened again for one question.
-const TRIES_MAX: usize = 3;
+const TRIES_MAX: usize = 5;
 
 struct Task {
     server: Arc<Server>,
@@ -147,7 +147,7 @@ impl Task {
 
     async fn ask(server: Arc<Server>, handle: Handle, ask: Ask) -> Event {
         let live = server.live();
-        for _ in 0..TRIES_MAX {
+        for try_ in 1..=TRIES_MAX {
             match live.documents.ask(handle.doc, ask.clone()).await {
                 Ok(reply) if reply.answer == Answer::Absent && ask != Ask::Close => {
                     // The process ended between two questions.
@@ -157,6 +157,8 @@ impl Task {
                     }
                 }
                 Ok(reply) => return Event::Answered(reply.answer, reply.poisoners),
+                // Another document's question ended the process, as far as one can see.
+                Err(died) if !died.suspect && try_ < TRIES_MAX => {}
                 Err(_) => return recover(live, &handle, ask).await,
             }
         }

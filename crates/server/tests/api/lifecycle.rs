@@ -119,6 +119,7 @@ fn refused(files: TlsFiles) -> String {
         rounds: std::sync::Arc::new(crate::fakes::FakeEngine::default()),
         archive: std::sync::Arc::new(crate::fakes::MemoryVaults::default()),
         blobs: std::sync::Arc::new(crate::fakes::MemoryBlobs::default()),
+        live: crate::running::live(dir.path()),
     };
     let config = crucible_server::config::ServerConfig {
         listen: "127.0.0.1:0".parse().unwrap(),

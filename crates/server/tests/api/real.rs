@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::client::{Ask, Reply};
-use crate::running::{NOW_MS, limits, name, run};
+use crate::running::{NOW_MS, limits, live, name, run};
 
 /// The vault `notes`.
 pub const NOTES: VaultId = VaultId::from_bytes(*b"notes\0\0\0\0\0\0\0\0\0\0\0");
@@ -52,6 +52,7 @@ impl Real {
             rounds: Arc::clone(&engine) as _,
             archive: Arc::new(vaults.clone()),
             blobs: Arc::new(VaultBlobs::new(vaults.clone())),
+            live: live(dir.path()),
         };
         let config = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),

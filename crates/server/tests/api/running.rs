@@ -1,15 +1,20 @@
 //! A server that runs for the length of a test, and the people in it.
 
+use std::io::BufReader;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crucible_core::id::{DeviceId, UserId, VaultId};
 use crucible_server::config::{ClientAddress, Limits, Rate, ServerConfig, TlsFiles};
+use crucible_server::live::documents::Pipes;
+use crucible_server::live::{Live, LiveParts};
 use crucible_server::serve;
 use crucible_server::state::{Backends, Server};
 use crucible_store::accounts::{Accounts, Email, Vault};
+use crucible_store::crdt_db::CrdtDb;
 use crucible_trust::capability::{Subject, Token};
 use crucible_trust::name::VaultName;
 use crucible_trust::rights::Rights;
@@ -42,6 +47,30 @@ pub fn limits() -> Limits {
         pairing_rate_all: free,
         ..Limits::default()
     }
+}
+
+/// Live sessions that begin with what the folder's `crdt.db` has.
+pub fn live(dir: &Path) -> Live {
+    let crdt = CrdtDb::open(&dir.join("crdt.db")).unwrap();
+    Live::new(LiveParts { crdt, spawner: Arc::new(documents) })
+}
+
+/// What `cru live-documents` does in a process, on a thread.
+fn documents() -> std::io::Result<Pipes> {
+    let (asked, questions) = std::io::pipe()?;
+    let (replies, answers) = std::io::pipe()?;
+    std::thread::spawn(move || {
+        let began = std::time::Instant::now();
+        let now_us = || u64::try_from(began.elapsed().as_micros()).unwrap();
+        // It ends as a process does: with its pipes.
+        let _ = crucible_live::documents::serve(BufReader::new(asked), answers, now_us);
+    });
+    Ok(Pipes {
+        questions: Box::new(questions),
+        replies: Box::new(replies),
+        complaints: None,
+        end: Arc::new(|| {}),
+    })
 }
 
 /// A server on a thread of its own; it goes down when the sender is dropped.
@@ -82,6 +111,7 @@ impl Running {
             rounds: Arc::clone(&engine) as _,
             archive: Arc::new(vaults.clone()),
             blobs: Arc::new(MemoryBlobs::default()),
+            live: live(dir.path()),
         };
         let mut config = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
