@@ -36,7 +36,7 @@ use crate::world;
 const ACCOUNTS: &str = "accounts.db";
 const VAULTS: &str = "vaults";
 /// Live sessions, in the data folder.
-const SESSIONS: &str = "crdt.db";
+pub const SESSIONS: &str = "crdt.db";
 const LOCK: &str = "lock";
 
 /// How to serve.
@@ -119,6 +119,18 @@ fn try_vaults(vaults: &ServerVaults) -> Outcome<()> {
         Ok(())
     };
     all().map_err(|error| of_server_data(error.into()))
+}
+
+/// Live sessions of a data folder, if it ever had one.
+///
+/// # Errors
+/// Exit 15 or 14, with the file.
+pub fn sessions(data: &Path) -> Outcome<Option<CrdtDb>> {
+    let path = data.join(SESSIONS);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    CrdtDb::open(&path).map(Some).map_err(|error| of_server_data(error.into()))
 }
 
 /// The vaults of a data folder.

@@ -465,9 +465,8 @@ impl Room {
     /// When [`Event::Tick`] is next of use, at the latest.
     pub fn next_tick_ms(&self, now_ms: u64) -> u64 {
         let waits = |client: &Client| client.lagging_since.is_some() || client.assembles();
-        let soon = self.flushed_unwritten
-            || self.ending.is_some()
-            || self.clients.values().any(waits);
+        let soon =
+            self.flushed_unwritten || self.ending.is_some() || self.clients.values().any(waits);
         let due = [
             soon.then_some(now_ms + TICK_MS.0),
             self.unsaved.map(|(first, last)| (last + QUIET_MS).min(first + CHECKPOINT_MS)),

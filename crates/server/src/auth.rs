@@ -252,6 +252,7 @@ pub async fn revoke(
         return Err(ApiError::new(Code::BadRequest, message));
     }
     let revoked = server.blocking(move |s| revoke_now(s, &caller, &id)).await?;
+    server.live().recheck();
     tracing::info!(revoked = %revoked.short(), "device revoked");
     Ok(StatusCode::NO_CONTENT)
 }

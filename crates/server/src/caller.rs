@@ -57,6 +57,7 @@ impl Caller {
             device: self.device(),
             received_ms: now_ms,
             address: self.address.to_string(),
+            others: Vec::new(),
         }
     }
 }

@@ -311,10 +311,28 @@ fn revision_shown(
         "parents": version.parents.iter().map(VersionId::to_string).collect::<Vec<_>>(),
         "user": user,
         "device": device,
+        "with": others_shown(server, names, revision.origin.as_ref())?,
         "received_ms": revision.origin.as_ref().map(|origin| origin.received_ms),
         "address": revision.origin.as_ref().map(|origin| origin.address.as_str()),
         "seq": revision.seq.0,
     }))
+}
+
+/// Who else wrote a revision of a live session.
+fn others_shown(
+    server: &Server,
+    names: &mut Names,
+    origin: Option<&Origin>,
+) -> Result<Vec<Value>, ApiError> {
+    let others = origin.map(|origin| origin.others.as_slice()).unwrap_or_default();
+    let shown = others.iter().map(|(user, device)| {
+        let (email, name) = names.of(server, *user, *device)?;
+        Ok(json!({
+            "user": { "id": user.to_string(), "email": email },
+            "device": { "id": device.to_string(), "name": name },
+        }))
+    });
+    shown.collect()
 }
 
 fn op_name(op: RevisionOp) -> &'static str {

@@ -17,9 +17,10 @@ use crucible_live::room::{ClientId, Closing, Event, Flushed, Person, Role, Room,
 use crucible_live::stored::Stored;
 use crucible_store::crdt_db::{CrdtDb, Session};
 use crucible_store::server_repo::{RevisionQuery, Scope};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::error::{ApiError, Code};
+use crate::sessions::stream::Streams;
 use crate::state::Server;
 use documents::{DocumentsHost, Spawner};
 use journal::Journal;
@@ -55,6 +56,9 @@ pub struct Live {
     next_doc: AtomicU64,
     next_client: AtomicU64,
     notices: broadcast::Sender<Notice>,
+    rechecks: watch::Sender<u64>,
+    /// Connections without a WebSocket.
+    pub(crate) streams: Streams,
 }
 
 /// A live session, for those outside its task.
@@ -129,6 +133,8 @@ impl Live {
             next_doc: AtomicU64::new(1),
             next_client: AtomicU64::new(1),
             notices: broadcast::Sender::new(NOTICES_MAX),
+            rechecks: watch::Sender::new(0),
+            streams: Streams::default(),
         }
     }
 
@@ -140,6 +146,16 @@ impl Live {
     /// Listens to what opens and closes from now on.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()
+    }
+
+    /// Somebody's rights have changed: connections look at their own again.
+    pub fn recheck(&self) {
+        self.rechecks.send_modify(|count| *count += 1);
+    }
+
+    /// Changes when rights have.
+    pub fn rechecks(&self) -> watch::Receiver<u64> {
+        self.rechecks.subscribe()
     }
 
     fn notice(&self, handle: &Handle, what: &'static str, who: Option<(UserId, DeviceId)>) {
@@ -295,12 +311,7 @@ fn handle(
     (handle, messages)
 }
 
-fn start(
-    server: &Arc<Server>,
-    handle: Handle,
-    room: Room,
-    messages: mpsc::Receiver<Message>,
-) {
+fn start(server: &Arc<Server>, handle: Handle, room: Room, messages: mpsc::Receiver<Message>) {
     server.live().held().insert(handle.id.clone(), handle.clone());
     tokio::spawn(task::run(Arc::clone(server), handle, room, messages));
 }

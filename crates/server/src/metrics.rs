@@ -101,6 +101,22 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Streams of events open.
     pub streams: Gauge,
+    /// Live sessions.
+    pub sessions: Gauge,
+    /// WebSockets into sessions.
+    pub session_sockets: Gauge,
+    /// Turns of sessions: transactions that made edits durable.
+    pub session_turns: Counter,
+    /// Updates of sessions that were taken.
+    pub session_updates: Counter,
+    /// Versions made of sessions.
+    pub session_saves: Counter,
+    /// Versions that could not be made.
+    pub session_saves_failed: Counter,
+    /// Connections that a room ended for what they sent or did not take.
+    pub session_evictions: Counter,
+    /// Times that the process with the documents ended before it had answered.
+    pub documents_died: Counter,
     requests: Mutex<BTreeMap<(String, u16), u64>>,
 }
 
@@ -128,6 +144,24 @@ impl Metrics {
             ("tokens_refused_total", "Tokens refused.", &self.tokens_refused),
             ("codes_refused_total", "Pairing codes refused.", &self.codes_refused),
             ("paired_total", "Devices paired.", &self.paired),
+            ("session_turns_total", "Turns of live sessions made durable.", &self.session_turns),
+            ("session_updates_total", "Updates taken by live sessions.", &self.session_updates),
+            ("session_saves_total", "Versions made of live sessions.", &self.session_saves),
+            (
+                "session_saves_failed_total",
+                "Versions of live sessions that could not be made.",
+                &self.session_saves_failed,
+            ),
+            (
+                "session_evictions_total",
+                "Connections ended for what they sent or did not take.",
+                &self.session_evictions,
+            ),
+            (
+                "documents_died_total",
+                "Times the process with the documents ended unasked.",
+                &self.documents_died,
+            ),
         ] {
             head(&mut out, name, "counter", help);
             line(&mut out, format_args!("crucible_{name} {}", counter.get()));
@@ -135,6 +169,8 @@ impl Metrics {
         for (name, help, gauge) in [
             ("connections", "Connections open.", &self.connections),
             ("event_streams", "Streams of events open.", &self.streams),
+            ("sessions", "Live sessions.", &self.sessions),
+            ("session_sockets", "WebSockets into live sessions.", &self.session_sockets),
         ] {
             head(&mut out, name, "gauge", help);
             line(&mut out, format_args!("crucible_{name} {}", gauge.0.load(Relaxed)));

@@ -152,7 +152,7 @@ pub async fn note(
                     Access::Read => "read",
                     Access::Write => "write",
                 },
-                "session": null,
+                "session": s.live().of_note(&vault, &note).map(|handle| handle.id),
                 "conflicts": conflicts,
                 "changed": signature(s, &mut Names::default(), origin, stamp)?,
             }))

@@ -15,7 +15,9 @@ use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::hear_out::hear_out;
 use crate::state::Server;
-use crate::{auth, blobs, conflicts, events, guard, history, notes, openapi, page, sessions, sync, vaults};
+use crate::{
+    auth, blobs, conflicts, events, guard, history, notes, openapi, page, sessions, sync, vaults,
+};
 
 /// Items in a page when nobody says how many.
 const PAGE_DEFAULT: u32 = 100;
@@ -62,6 +64,8 @@ fn table() -> Vec<(&'static str, Methods)> {
         ("/api/sessions", get(sessions::list).post(sessions::open)),
         ("/api/sessions/events", get(sessions::events)),
         ("/api/sessions/{session}/ws", get(sessions::socket::connect)),
+        ("/api/sessions/{session}/events", get(sessions::stream::events)),
+        ("/api/sessions/{session}/frames", post(sessions::stream::frames)),
         ("/api/sessions/{session}/text", get(sessions::text)),
         ("/api/sessions/{session}/end", post(sessions::end)),
         ("/api/history/{vault}", get(history::list)),

@@ -26,7 +26,9 @@ use crate::live::{self, Handle, Message, Notice, Subject};
 use crate::notes::{live_at, text_of, vault_path};
 use crate::state::{Entry, Server};
 
+pub mod connection;
 pub mod socket;
+pub mod stream;
 
 #[derive(Deserialize)]
 pub struct OpenBody {
@@ -82,9 +84,9 @@ pub async fn list(
             continue;
         }
         let people = handle.people();
-        let people = people.iter().map(|(user, device)| {
-            json!({ "user": user.to_string(), "device": device.to_string() })
-        });
+        let people = people.iter().map(
+            |(user, device)| json!({ "user": user.to_string(), "device": device.to_string() }),
+        );
         shown.push(json!({
             "id": handle.id,
             "vault": handle.vault_name,
@@ -106,8 +108,7 @@ pub async fn text(
     let text = server.live().text(&handle).await?;
     let type_ = HeaderValue::from_static("text/plain; charset=utf-8");
     let epoch = HeaderValue::from_str(&handle.epoch).expect("hex is a header value");
-    let headers =
-        [(header::CONTENT_TYPE, type_), (HeaderName::from_static("x-epoch"), epoch)];
+    let headers = [(header::CONTENT_TYPE, type_), (HeaderName::from_static("x-epoch"), epoch)];
     Ok((headers, text).into_response())
 }
 

@@ -168,6 +168,7 @@ pub async fn add_member(
             Ok(Member { user, access })
         })
         .await?;
+    server.live().recheck();
     Ok(Json(member_shown(&member)))
 }
 
@@ -182,6 +183,7 @@ pub async fn remove_member(
         return Err(ApiError::new(Code::Forbidden, "the owner of a vault stays a member"));
     }
     let removed = server.blocking(move |s| Ok(s.accounts().remove_member(vault.id, user)?)).await?;
+    server.live().recheck();
     if removed { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found("member")) }
 }
 

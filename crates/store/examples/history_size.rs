@@ -189,6 +189,7 @@ fn commit(vault: &mut ServerVault, batch: &Batch, stage_ms: f64) -> Outcome<Spen
         device: DeviceId::from_bytes([2; 32]),
         received_ms: 1_700_000_000_000 + vault.seq()?.0 * 60_000,
         address: "192.0.2.7:50000".to_owned(),
+        others: Vec::new(),
     };
     let began = cpu_ms()?;
     vault.commit_from(batch, &origin)?;

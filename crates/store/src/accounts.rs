@@ -164,7 +164,7 @@ impl Accounts {
     /// # Errors
     /// [`StoreError`] when it cannot be read at all.
     pub fn check(&self) -> Result<Vec<String>, StoreError> {
-        self.read(|db| schema::damage(db, "integrity_check"))
+        self.read(|db| crate::schema::damage(db, "integrity_check"))
     }
 
     /// The key that verifies every token of this server.
@@ -225,7 +225,8 @@ impl Accounts {
     pub fn backup(&self, to: &Path) -> Result<(), BackupError> {
         let connection = self.connection();
         copy_database(&connection, &self.path, to)?;
-        schema::make_private(to).map_err(|source| BackupError::Io { path: to.to_owned(), source })
+        crate::schema::make_private(to)
+            .map_err(|source| BackupError::Io { path: to.to_owned(), source })
     }
 
     fn read<T>(

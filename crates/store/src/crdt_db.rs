@@ -13,8 +13,9 @@ use crucible_live::room::{Flushed, Intent, Person, PersonNo, Record, Write};
 use crucible_live::stored::Stored;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
+use crate::backup::{BackupError, copy_database};
 use crate::error::{Fault, OpenError, StoreError, intact};
-use crate::schema::{Brand, peek_at};
+use crate::schema::{Brand, damage, make_private, peek_at};
 use crate::varint::{Reader, put};
 
 /// "CruL", and the format this release writes.
@@ -146,6 +147,32 @@ impl CrdtDb {
             Ok(rows.collect::<Result<_, _>>()?)
         };
         all().map_err(|fault| fault.at(&self.path))
+    }
+
+    /// What is wrong with the database, in words; nothing, when it is as it should be.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn check(&self) -> Result<Vec<String>, StoreError> {
+        let damage = damage(&self.connection, "integrity_check");
+        let mut found = damage.map_err(|fault| fault.at(&self.path))?;
+        if found.is_empty() {
+            for id in self.all()? {
+                if let Err(error) = self.load(&id) {
+                    found.push(format!("the session {id} cannot be read: {error}"));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Copies it to a file that is not there, while it is in use.
+    ///
+    /// # Errors
+    /// [`BackupError`]
+    pub fn backup(&self, to: &Path) -> Result<(), BackupError> {
+        copy_database(&self.connection, &self.path, to)?;
+        make_private(to).map_err(|source| BackupError::Io { path: to.to_owned(), source })
     }
 
     fn write(

@@ -164,17 +164,27 @@ fn had_before(conn: &Connection, seq: u64) -> Result<bool, Fault> {
 
 fn origin(conn: &Connection, seq: u64) -> Result<Option<Origin>, Fault> {
     let mut select = conn.prepare_cached(
-        "SELECT o.user, o.device, c.received_ms, o.address
+        "SELECT o.user, o.device, c.received_ms, o.address, c.first
          FROM commits c JOIN origins o ON o.k = c.origin
          WHERE c.first <= ?1 ORDER BY c.first DESC LIMIT 1",
     )?;
     let row = |row: &Row<'_>| {
-        Ok(Origin {
+        let origin = Origin {
             user: UserId::from_bytes(row.get(0)?),
             device: DeviceId::from_bytes(row.get(1)?),
             received_ms: row.get::<_, i64>(2)? as u64,
             address: row.get(3)?,
-        })
+            others: Vec::new(),
+        };
+        Ok((origin, row.get::<_, i64>(4)?))
     };
-    Ok(select.query_row([seq as i64], row).optional()?)
+    let Some((mut origin, first)) = select.query_row([seq as i64], row).optional()? else {
+        return Ok(None);
+    };
+    let mut select =
+        conn.prepare_cached("SELECT user, device FROM co_authors WHERE first = ?1 ORDER BY place")?;
+    let other =
+        |row: &Row<'_>| Ok((UserId::from_bytes(row.get(0)?), DeviceId::from_bytes(row.get(1)?)));
+    origin.others = select.query_map([first], other)?.collect::<Result<_, _>>()?;
+    Ok(Some(origin))
 }

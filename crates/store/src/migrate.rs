@@ -15,7 +15,7 @@ use crate::schema::FORMAT;
 type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
 /// `STEPS[n]` leads from format `n + 1` to `n + 2`; format 1 is the first.
-const STEPS: &[Step] = &[sum_packs];
+const STEPS: &[Step] = &[sum_packs, add_co_authors];
 
 /// Format 2: packs carry a sum of their frame, so that they can go on as they lie.
 fn sum_packs(tx: &Transaction<'_>) -> rusqlite::Result<()> {
@@ -28,6 +28,19 @@ fn sum_packs(tx: &Transaction<'_>) -> rusqlite::Result<()> {
         tx.execute("UPDATE packs SET sum = ?1 WHERE k = ?2", (sum(&frame), k))?;
     }
     Ok(())
+}
+
+/// Format 3: commits of live sessions name all who wrote.
+fn add_co_authors(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    tx.execute_batch(
+        "CREATE TABLE co_authors (
+            first INTEGER NOT NULL,
+            place INTEGER NOT NULL,
+            user BLOB NOT NULL,
+            device BLOB NOT NULL,
+            PRIMARY KEY (first, place)
+        ) STRICT, WITHOUT ROWID",
+    )
 }
 
 /// Brings the open database from format `found` to [`FORMAT`].

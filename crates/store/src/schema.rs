@@ -16,7 +16,7 @@ use crate::error::{Fault, OpenError};
 use crate::migrate;
 
 /// The newest format this release reads and the one it writes (`PRAGMA user_version`).
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Marks a file as ours (`PRAGMA application_id`): "CRUC".
 pub const APPLICATION_ID: u32 = 0x4352_5543;
 /// How long to wait for another process before [`crate::error::StoreError::Busy`].
@@ -117,6 +117,13 @@ CREATE TABLE commits (
     origin INTEGER NOT NULL,
     received_ms INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE co_authors (
+    first INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    user BLOB NOT NULL,
+    device BLOB NOT NULL,
+    PRIMARY KEY (first, place)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE conflicts (
     position INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,
@@ -358,6 +365,24 @@ const CACHE_KIB: i64 = 8 << 10;
 const LOG_KEPT_BYTES: i64 = 8 << 20;
 /// More than the crate has statements.
 const STATEMENTS_MAX: usize = 160;
+
+/// Lets nobody else read a file.
+pub(crate) fn make_private(path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(path, mode)?;
+    }
+    Ok(())
+}
+
+/// What SQLite's own check (`quick_check` or `integrity_check`) finds, a line each.
+pub(crate) fn damage(connection: &Connection, check: &str) -> Result<Vec<String>, Fault> {
+    let mut select = connection.prepare(&format!("PRAGMA {check}"))?;
+    let lines = select.query_map([], |row| row.get::<_, String>(0))?;
+    let lines: Vec<String> = lines.collect::<Result<_, _>>()?;
+    Ok(lines.into_iter().filter(|line| line != "ok").collect())
+}
 
 fn format_of(conn: &Connection) -> Result<u32, Fault> {
     Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)

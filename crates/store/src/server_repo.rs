@@ -22,6 +22,8 @@ pub struct Origin {
     pub received_ms: u64,
     /// The peer's address as text; cut to [`ADDRESS_BYTES_MAX`].
     pub address: String,
+    /// Who else wrote it, where several did in a live session.
+    pub others: Vec<(UserId, DeviceId)>,
 }
 
 /// Longest address kept, in bytes: an IPv6 address with a zone and a port fits.

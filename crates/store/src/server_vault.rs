@@ -176,6 +176,10 @@ fn record_origin(conn: &Connection, first: u64, origin: &Origin) -> Result<(), F
     };
     let mut insert = conn.prepare_cached("INSERT INTO commits VALUES (?1, ?2, ?3)")?;
     insert.execute((first as i64, k, origin.received_ms as i64))?;
+    for (place, (user, device)) in origin.others.iter().enumerate() {
+        let mut insert = conn.prepare_cached("INSERT INTO co_authors VALUES (?1, ?2, ?3, ?4)")?;
+        insert.execute((first as i64, place as i64, user.as_bytes(), device.as_bytes()))?;
+    }
     Ok(())
 }
 

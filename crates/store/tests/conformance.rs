@@ -144,6 +144,7 @@ fn origin(step: Step) -> Origin {
         device: DeviceId::from_bytes([(step.how % 3) as u8; 32]),
         received_ms: u64::from(step.how),
         address: format!("192.0.2.{}:443", step.pick % 2),
+        others: Vec::new(),
     }
 }
 

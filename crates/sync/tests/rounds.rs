@@ -214,6 +214,7 @@ fn origin() -> Origin {
         device: DeviceId::from_bytes([1; 32]),
         received_ms: 0,
         address: String::new(),
+        others: Vec::new(),
     }
 }
 

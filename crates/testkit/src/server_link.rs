@@ -82,6 +82,7 @@ impl Server {
                 device: DeviceId::from_bytes([1; 32]),
                 received_ms: self.now_ms,
                 address: String::new(),
+                others: Vec::new(),
             };
             self.store
                 .commit_from(&served.batch, &origin)

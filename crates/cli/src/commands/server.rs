@@ -100,18 +100,26 @@ fn check(data: &Path, context: &Context) -> Outcome {
     Err(Failure::new(Exit::Integrity, message))
 }
 
-/// What is wrong with the accounts: told, and how many lines of it.
+/// What is wrong with the accounts and the live sessions: told, and how many lines of it.
 fn accounts_found(data: &Path, context: &Context) -> Outcome<usize> {
     require(data)?;
-    let findings = service::accounts(data)?.check()?;
-    if !findings.is_empty() {
-        let file = data.join("accounts.db").display().to_string();
+    let mut count = 0;
+    let accounts = service::accounts(data)?.check()?;
+    let sessions = service::sessions(data)?.map(|sessions| sessions.check()).transpose()?;
+    for (name, findings) in
+        [("accounts.db", accounts), (service::SESSIONS, sessions.unwrap_or_default())]
+    {
+        if findings.is_empty() {
+            continue;
+        }
+        count += findings.len();
+        let file = data.join(name).display().to_string();
         context.output.value(&json!({ "type": "checked", "file": file, "findings": findings }))?;
         for finding in &findings {
             context.output.line(format!("{file}: {finding}"))?;
         }
     }
-    Ok(findings.len())
+    Ok(count)
 }
 
 fn gc(data: &Path, context: &Context) -> Outcome {
@@ -153,6 +161,10 @@ fn backup(data: &Path, to: &Path, context: &Context) -> Outcome {
     service::accounts(data)?.backup(&to.join("accounts.db"))?;
     let output = &context.output;
     let mut copied = 0u64;
+    // Before the vaults: what a session has made a version of meanwhile is found there.
+    if let Some(sessions) = service::sessions(data)? {
+        sessions.backup(&to.join(service::SESSIONS))?;
+    }
     each(data, |id, name, vault| {
         let done = vault?.backup(&vaults.join(id.to_string()))?;
         copied += 1;

@@ -116,9 +116,8 @@ impl DocumentsHost {
         let _permit = self.trials.acquire().await;
         let mut trial = Trial::default();
         let Ask::Open(snapshot, records, owners) = open else { return trial };
-        let opened = |records: &[Brought]| {
-            Ask::Open(snapshot.clone(), records.to_vec(), owners.clone())
-        };
+        let opened =
+            |records: &[Brought]| Ask::Open(snapshot.clone(), records.to_vec(), owners.clone());
         let mut good: Vec<Brought> = Vec::new();
         let mut process = None;
         if !self.survives(&mut process, opened(&records)).await {
@@ -191,9 +190,8 @@ impl Process {
             read_all(reads, &at_reader);
             at_end();
         });
-        let listener = complaints.map(|complaints| {
-            thread("complaints").spawn(move || log_all(complaints)).map(drop)
-        });
+        let listener = complaints
+            .map(|complaints| thread("complaints").spawn(move || log_all(complaints)).map(drop));
         let started = writer.map(drop).and(reader.map(drop)).and(listener.unwrap_or(Ok(())));
         started.map_err(|error| {
             tracing::error!(%error, "no thread for the process with the documents");

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crucible_core::id::VersionId;
+use crucible_core::id::{NoteId, VaultId, VersionId};
 use crucible_core::vault_path::VaultPath;
 use crucible_live::documents::{Answer, Ask, DocId, Version};
 use crucible_live::room::{Action, ClientId, Closing, Event, Head, Person, Room};
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::{Handle, Live, Message, Out};
 use crate::error::{ApiError, Code};
+use crate::history::Names;
 use crate::rounds::{Party, Write};
 use crate::state::Server;
 
@@ -41,6 +42,8 @@ pub async fn run(
     room: Room,
     mut messages: mpsc::Receiver<Message>,
 ) {
+    let shared = Arc::clone(&server);
+    let _present = shared.metrics().sessions.enter();
     let (inside, mut answers) = mpsc::unbounded_channel();
     let mut roots = server.listen(handle.vault);
     let mut closing = server.closing();
@@ -122,6 +125,9 @@ impl Task {
                 let _ = out.map(|out| out.send(Out::Frame(frame)));
             }
             Action::Close(id, why) => {
+                if !matches!(why, Closing::Over | Closing::Renewed | Closing::Full) {
+                    self.server.metrics().session_evictions.add(1);
+                }
                 let out = self.clients.remove(&id);
                 let _ = out.map(|out| out.send(Out::Close(why)));
             }
@@ -159,7 +165,10 @@ impl Task {
                 Ok(reply) => return Event::Answered(reply.answer, reply.poisoners),
                 // Another document's question ended the process, as far as one can see.
                 Err(died) if !died.suspect && try_ < TRIES_MAX => {}
-                Err(_) => return recover(live, &handle, ask).await,
+                Err(_) => {
+                    server.metrics().documents_died.add(1);
+                    return recover(live, &handle, ask).await;
+                }
             }
         }
         Event::Answered(Answer::Absent, Vec::new())
@@ -171,6 +180,9 @@ impl Task {
         write: crucible_live::room::Write,
     ) -> Event {
         let live = server.live();
+        let updates = write.turn.as_ref().map_or(0, |(_, records)| records.len());
+        server.metrics().session_turns.add(u64::from(updates > 0));
+        server.metrics().session_updates.add(updates as u64);
         let Err(error) = live.journal.write(&handle.id, write).await else {
             return Event::Journaled;
         };
@@ -189,8 +201,8 @@ impl Task {
             device: editor.device,
             received_ms: server.now_ms(),
             address: String::new(),
+            others: others.iter().map(|other| (other.user, other.device)).collect(),
         };
-        let _ = others;
         let (vault, note) = (handle.vault, handle.note);
         let path = handle.path();
         let written = server
@@ -212,8 +224,16 @@ impl Task {
             })
             .await;
         match written {
-            Ok((id, (head, _))) => Event::Saved(id, head),
-            Err(error) => Event::SaveFailed(error.message),
+            Ok((id, (head, _))) => {
+                server.metrics().session_saves.add(1);
+                Event::Saved(id, head)
+            }
+            Err(error) => {
+                let (path, message) = (handle.path(), &error.message);
+                tracing::warn!(path, message, "a live session could not be saved; it will be");
+                server.metrics().session_saves_failed.add(1);
+                Event::SaveFailed(error.message)
+            }
         }
     }
 
@@ -248,13 +268,13 @@ impl Task {
 /// The note's head and where it is.
 fn head(
     server: &Server,
-    vault: &crucible_core::id::VaultId,
-    note: &crucible_core::id::NoteId,
+    vault: &VaultId,
+    note: &NoteId,
 ) -> Result<(Head, Option<String>), ApiError> {
     let standing = server.archive().standing(vault, &[*note])?.pop().flatten();
     let standing = standing.ok_or_else(|| ApiError::not_found("note"))?;
     let version = standing.id;
-    let by = String::new();
+    let by = author(server, vault, &version)?;
     let Some(live) = standing.version.live() else {
         return Ok((Head { version, text: None, by }, None));
     };
@@ -262,6 +282,20 @@ fn head(
     let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let text = text.ok_or_else(|| ApiError::not_found("note's text"))?;
     Ok((Head { version, text: Some(text), by }, Some(live.path.to_string())))
+}
+
+/// Whose version it is, for the others in a session: a person on a device.
+fn author(server: &Server, vault: &VaultId, version: &VersionId) -> Result<String, ApiError> {
+    let revision = server.archive().revision(vault, version)?;
+    let Some(origin) = revision.and_then(|revision| revision.origin) else {
+        return Ok(String::new());
+    };
+    let (email, device) = Names::default().of(server, origin.user, origin.device)?;
+    let name = email.as_deref().and_then(|email| email.split('@').next()).unwrap_or("somebody");
+    Ok(match device {
+        Some(device) => format!("{name} on {device}"),
+        None => name.to_owned(),
+    })
 }
 
 /// Opens a document as the journal has it.

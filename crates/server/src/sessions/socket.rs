@@ -1,35 +1,30 @@
 //! `/api/sessions/{id}/ws`: a connection into a session as a WebSocket (RFC 6455).
 //!
-//! Invariants: what waits for a client is bounded by its room; what comes from it is read only as
-//! fast as its room takes it; a token that ends or is revoked ends the connection within one
-//! heartbeat.
+//! Invariant: what comes from a client is read only as fast as its room takes it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message as WsMessage, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use crucible_live::limits::FRAME_BYTES_MAX;
-use crucible_live::room::{ClientId, Event, Person, Role};
-use crucible_trust::rights::{Access, Op};
+use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{enter, person};
-use crate::caller::{Caller, still_good};
-use crate::error::{ApiError, Code};
-use crate::live::{Handle, Message, Out};
+use super::connection::{Connection, Ended, OVER, RESTART, ended, until};
+use crate::caller::Caller;
+use crate::error::ApiError;
+use crate::live::Out;
 use crate::state::Server;
 
 /// The name of the protocol, as browsers and the published clients offer it.
 pub const PROTOCOL: &str = "loro.v1";
-/// The server is going down.
-const RESTART: u16 = 1012;
-/// The token is no longer good.
-const SIGNED_OUT: u16 = 4401;
-/// Frames written to the socket before it is flushed.
-const TOGETHER: usize = 64;
+/// Frames written to the socket before it is flushed, and their bytes.
+const TOGETHER: (usize, usize) = (64, 256 << 10);
+/// The longest time for a client to take one such flush; who takes longer is not there.
+const FLUSH_MAX: Duration = Duration::from_secs(15);
 
 pub async fn connect(
     State(server): State<Arc<Server>>,
@@ -37,145 +32,109 @@ pub async fn connect(
     Path(id): Path<String>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, ApiError> {
-    let (handle, entry) = enter(&server, &caller, &id, Op::Read).await?;
-    let (person, role) = person(&server, &caller, entry.access).await?;
+    let connection = Connection::new(server, caller, &id).await?;
     let upgrade = upgrade
         .protocols([PROTOCOL])
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX);
-    Ok(upgrade.on_upgrade(move |socket| async move {
-        let connection = Connection { server, caller, handle, person, role };
-        connection.run(socket).await;
-    }))
+    Ok(upgrade.on_upgrade(move |socket| run(connection, socket)))
 }
 
-/// The server is going down.
-async fn ended(closing: &mut watch::Receiver<bool>) {
-    drop(closing.wait_for(|closing| *closing).await);
-}
-
-struct Connection {
-    server: Arc<Server>,
-    caller: Caller,
-    handle: Handle,
-    person: Person,
-    role: Role,
-}
-
-impl Connection {
-    async fn run(self, socket: WebSocket) {
-        let id = self.server.live().client();
-        let (out, frames) = mpsc::unbounded_channel();
-        let join = Message::Join(id, self.person.clone(), self.role, out);
-        if self.handle.tell(join).await.is_err() {
-            return;
-        }
-        self.pump(id, socket, frames).await;
-        // The session may have ended before its connections.
-        let _ = self.handle.tell(Message::Event(Event::Gone(id))).await;
-    }
-
-    async fn pump(&self, id: ClientId, socket: WebSocket, mut out: mpsc::UnboundedReceiver<Out>) {
-        let (mut sink, mut stream) = socket.split();
-        let mut closing = self.server.closing();
-        let period = Duration::from_millis(self.server.limits().heartbeat_ms);
-        let mut heartbeat = tokio::time::interval(period);
-        let mut role = self.role;
-        let (code, reason) = loop {
-            tokio::select! {
-                () = ended(&mut closing) => break (RESTART, "the server restarts"),
-                next = out.recv() => {
-                    let mut next = next;
-                    let (mut count, mut bytes) = (0, 0);
-                    let end = loop {
-                        match next {
-                            Some(Out::Frame(frame)) => {
-                                count += 1;
-                                bytes += frame.len();
-                                let message = WsMessage::Binary(frame.to_vec().into());
-                                if sink.feed(message).await.is_err() {
-                                    return;
-                                }
-                            }
-                            Some(Out::Close(why)) => break Some((why.code(), why.reason())),
-                            None => break Some((4410, "the session has ended")),
-                        }
-                        match out.try_recv() {
-                            Ok(more) if count < TOGETHER => next = Some(more),
-                            Ok(more) => {
-                                next = Some(more);
-                                if sink.flush().await.is_err() {
-                                    return;
-                                }
-                            }
-                            Err(_) => break None,
-                        }
-                    };
-                    if sink.flush().await.is_err() {
-                        return;
-                    }
-                    if count > 0 && self.tell(Event::Sent(id, count, bytes)).await.is_err() {
-                        return;
-                    }
-                    if let Some(end) = end {
-                        break end;
-                    }
-                }
-                message = stream.next() => match message {
-                    Some(Ok(WsMessage::Binary(bytes))) => {
-                        if self.tell(Event::Frame(id, bytes.to_vec())).await.is_err() {
-                            break (4410, "the session has ended");
-                        }
-                    }
-                    Some(Ok(WsMessage::Text(text))) => {
-                        if text.as_str() == "ping" {
-                            let pong = WsMessage::Text(Utf8Bytes::from_static("pong"));
-                            if sink.send(pong).await.is_err() {
-                                return;
-                            }
-                        }
-                    }
-                    Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_))) => {}
-                    Some(Ok(WsMessage::Close(_)) | Err(_)) | None => return,
-                },
-                _ = heartbeat.tick() => {
-                    let Some(now) = self.role_now().await else {
-                        break (SIGNED_OUT, "the token is no longer good");
-                    };
-                    if now != role && self.tell(Event::Role(id, now)).await.is_err() {
-                        break (4410, "the session has ended");
-                    }
-                    role = now;
-                    if sink.send(WsMessage::Ping(Vec::new().into())).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        };
+async fn run(mut connection: Connection, socket: WebSocket) {
+    let Ok(out) = connection.join().await else { return };
+    let server = Arc::clone(&connection.server);
+    let _present = server.metrics().session_sockets.enter();
+    let (mut sink, stream) = socket.split();
+    let ended = pump(&mut connection, &mut sink, stream, out).await;
+    connection.leave().await;
+    if let Some((code, reason)) = ended {
         let close = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
         // Whoever does not take it hears the end of the connection instead.
-        let _ = sink.send(WsMessage::Close(Some(close))).await;
+        let close = sink.send(Message::Close(Some(close)));
+        let _ = tokio::time::timeout(FLUSH_MAX, close).await;
     }
+}
 
-    async fn tell(&self, event: Event) -> Result<(), ApiError> {
-        self.handle.tell(Message::Event(event)).await
-    }
+type Sink = SplitSink<WebSocket, Message>;
 
-    /// What the caller may do now; `None` when they may not even read.
-    async fn role_now(&self) -> Option<Role> {
-        let caller = self.caller.clone();
-        let good = self.server.quick(move |s| still_good(s, &caller)).await;
-        let entry = self.server.enter(&self.caller, &self.handle.vault_name, Op::Read).await;
-        match (good, entry) {
-            (Ok(()), Ok(entry)) => Some(match entry.access {
-                Access::Read => Role::Read,
-                Access::Write => Role::Write,
-            }),
-            // A server that is busy for a moment revokes nothing.
-            (Err(error), _) | (_, Err(error)) if error.code == Code::Unavailable => {
-                Some(self.role)
-            }
-            _ => None,
+/// Carries frames both ways until the connection ends; `None` when the other end is gone.
+async fn pump(
+    connection: &mut Connection,
+    sink: &mut Sink,
+    mut stream: impl futures_util::Stream<Item = Result<Message, axum::Error>> + Unpin,
+    mut out: UnboundedReceiver<Out>,
+) -> Option<Ended> {
+    let mut closing = connection.server.closing();
+    let mut rechecks = connection.server.live().rechecks();
+    let period = Duration::from_millis(connection.server.limits().heartbeat_ms);
+    let mut heartbeat = tokio::time::interval(period);
+    loop {
+        let done = tokio::select! {
+            () = until(&mut closing, |closing| *closing) => return Some(RESTART),
+            first = out.recv() => match first {
+                Some(first) => {
+                    let write = write(connection, sink, first, &mut out);
+                    tokio::time::timeout(FLUSH_MAX, write).await.ok()?
+                }
+                None => Err(Some(OVER)),
+            },
+            message = stream.next() => match message {
+                Some(Ok(Message::Binary(bytes))) => {
+                    connection.frame(bytes.to_vec()).await.map_err(Some)
+                }
+                Some(Ok(Message::Text(text))) if text.as_str() == "ping" => {
+                    send(sink, Message::Text(Utf8Bytes::from_static("pong"))).await
+                }
+                Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_))) => Ok(()),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+            },
+            _ = heartbeat.tick() => match connection.check().await {
+                Ok(()) => send(sink, Message::Ping(Vec::new().into())).await,
+                Err(ended) => Err(Some(ended)),
+            },
+            _ = rechecks.changed() => connection.check().await.map_err(Some),
+        };
+        if let Err(ended) = done {
+            return ended;
         }
     }
+}
+
+/// Writes what waits for the client, in one flush.
+async fn write(
+    connection: &Connection,
+    sink: &mut Sink,
+    first: Out,
+    out: &mut UnboundedReceiver<Out>,
+) -> Result<(), Option<Ended>> {
+    let (mut frames, mut bytes) = (0, 0);
+    let mut next = Some(first);
+    let mut end = None;
+    while let Some(now) = next.take() {
+        match now {
+            Out::Frame(frame) => {
+                frames += 1;
+                bytes += frame.len();
+                let message = Message::Binary(frame.to_vec().into());
+                sink.feed(message).await.map_err(|_| None)?;
+            }
+            Out::Close(why) => {
+                end = Some(ended(why));
+                break;
+            }
+        }
+        if frames < TOGETHER.0 && bytes < TOGETHER.1 {
+            next = out.try_recv().ok();
+        }
+    }
+    sink.flush().await.map_err(|_| None)?;
+    match end {
+        Some(end) => Err(Some(end)),
+        None => connection.sent(frames, bytes).await.map_err(Some),
+    }
+}
+
+async fn send(sink: &mut Sink, message: Message) -> Result<(), Option<Ended>> {
+    let sent = tokio::time::timeout(FLUSH_MAX, sink.send(message)).await;
+    sent.ok().and_then(Result::ok).ok_or(None)
 }

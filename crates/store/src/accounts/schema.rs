@@ -90,16 +90,6 @@ pub fn create_private(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Lets nobody else read a file.
-pub fn make_private(path: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(path, mode)?;
-    }
-    Ok(())
-}
-
 /// Looks at the accounts at `path` without opening them.
 ///
 /// # Errors
@@ -116,7 +106,9 @@ pub fn open(path: &Path, root_seed: [u8; 32]) -> Result<(Connection, [u8; 32]), 
     let open = || -> Result<(Connection, [u8; 32]), Fault> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_millis(BUSY_MS))?;
-        if format_of(&connection)? != 0 && !damage(&connection, "quick_check")?.is_empty() {
+        if format_of(&connection)? != 0
+            && !crate::schema::damage(&connection, "quick_check")?.is_empty()
+        {
             return Err(Fault::Damaged("SQLite finds its pages in order"));
         }
         prepare(&mut connection, root_seed)?;
@@ -126,14 +118,6 @@ pub fn open(path: &Path, root_seed: [u8; 32]) -> Result<(Connection, [u8; 32]), 
         Ok((connection, seed))
     };
     open().map_err(|fault| OpenError::Store(fault.at(path)))
-}
-
-/// What SQLite's own check (`quick_check` or `integrity_check`) finds, a line each.
-pub fn damage(connection: &Connection, check: &str) -> Result<Vec<String>, Fault> {
-    let mut select = connection.prepare(&format!("PRAGMA {check}"))?;
-    let lines = select.query_map([], |row| row.get::<_, String>(0))?;
-    let lines: Vec<String> = lines.collect::<Result<_, _>>()?;
-    Ok(lines.into_iter().filter(|line| line != "ok").collect())
 }
 
 /// Sets the connection up and creates the tables in a new file.
