@@ -33,7 +33,7 @@ fn path(name: &str) -> VaultPath {
 
 fn origin() -> Origin {
     let (user, device) = (UserId::from_bytes([1; 16]), DeviceId::from_bytes([2; 32]));
-    Origin { user, device, received_ms: 1, address: String::new() }
+    Origin { user, device, received_ms: 1, address: String::new(), others: Vec::new() }
 }
 
 /// A version after the note's heads.

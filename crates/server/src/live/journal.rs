@@ -1,7 +1,7 @@
 //! The one thread that writes to `crdt.db`: whatever rooms bring within a millisecond goes into
 //! one transaction, and all of them hear of it when it is on disk.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use crucible_live::room::Write;
@@ -91,11 +91,8 @@ fn run(mut crdt: CrdtDb, waiting: &Receiver<Work>) {
     while let Ok(first) = waiting.recv() {
         let end = Instant::now() + WINDOW;
         let mut batch = vec![first];
-        loop {
-            match waiting.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(work) => batch.push(work),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-            }
+        while let Ok(work) = waiting.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            batch.push(work);
         }
         do_all(&mut crdt, batch);
     }

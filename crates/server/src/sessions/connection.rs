@@ -29,7 +29,7 @@ pub const OVER: Ended = (4410, "the session has ended");
 /// Waits until a value is as wanted; for ever, when nobody can change it any more.
 pub async fn until<T>(value: &mut watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
     if value.wait_for(wanted).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -83,6 +83,7 @@ impl<'a> Writer<'a> {
             device: DeviceId::from_bytes([11; 32]),
             received_ms: NOW_MS + 7,
             address: "192.0.2.1".into(),
+            others: Vec::new(),
         };
         self.server.vaults.change(vault.id, |store| store.commit_from(&batch, &origin).unwrap());
         id

@@ -17,5 +17,6 @@ mod refusals;
 mod rounds;
 mod running;
 mod search;
+mod sessions;
 mod vaults;
 mod writing;

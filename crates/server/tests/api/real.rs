@@ -36,17 +36,29 @@ pub struct Real {
     pub token: Token,
     pub now_ms: Arc<AtomicU64>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Real {
     pub fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap(), NOW_MS, None)
+    }
+
+    /// The same data under another server.
+    pub fn restart(mut self) -> Self {
+        self.stop();
+        let now_ms = self.now_ms.load(Ordering::SeqCst);
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        let token = self.token.clone();
+        Self::on(dir, now_ms, Some(token))
+    }
+
+    fn on(dir: tempfile::TempDir, now_ms: u64, token: Option<Token>) -> Self {
         let path = dir.path().join("accounts.db");
         let accounts = Accounts::open(&path, [1; 32]).unwrap();
         let vaults = ServerVaults::new(dir.path().join("vaults"));
         let engine = Arc::new(Engine::new(vaults.clone(), ReplicaId::from_bytes([9; 16])));
-        let now_ms = Arc::new(AtomicU64::new(NOW_MS));
+        let now_ms = Arc::new(AtomicU64::new(now_ms));
         let backends = Backends {
             accounts: Accounts::open(&path, [1; 32]).unwrap(),
             rounds: Arc::clone(&engine) as _,
@@ -62,14 +74,17 @@ impl Real {
             limits: limits(),
         };
         let (address, stop, thread) = run(config, backends, Arc::clone(&now_ms));
-        let email = Email::new("anna@example.org").unwrap();
-        accounts.add_user(ANNA, &email, NOW_MS).unwrap();
-        accounts.create_vault(NOTES, &name("notes"), ANNA, NOW_MS).unwrap();
-        vaults.create(&NOTES).unwrap();
+        if token.is_none() {
+            let email = Email::new("anna@example.org").unwrap();
+            accounts.add_user(ANNA, &email, NOW_MS).unwrap();
+            accounts.create_vault(NOTES, &name("notes"), ANNA, NOW_MS).unwrap();
+            vaults.create(&NOTES).unwrap();
+        }
         let subject = Subject { user: ANNA, device: DeviceId::from_bytes([11; 32]) };
-        let token = accounts.mint(subject, "laptop", &Rights::ALL, [11; 32], NOW_MS).unwrap();
+        let mint = || accounts.mint(subject, "laptop", &Rights::ALL, [11; 32], NOW_MS).unwrap();
+        let token = token.unwrap_or_else(mint);
         let running = Some((stop, thread));
-        Self { address, engine, vaults, accounts, token, now_ms, running, _dir: dir }
+        Self { address, engine, vaults, accounts, token, now_ms, running, dir }
     }
 
     /// A token of Anna's that may only read.
@@ -77,6 +92,13 @@ impl Real {
         let subject = Subject { user: ANNA, device: DeviceId::from_bytes([12; 32]) };
         let rights = Rights { access: Access::Read, ..Rights::ALL };
         self.accounts.mint(subject, "screen", &rights, [12; 32], NOW_MS).unwrap()
+    }
+
+    /// A token of Bert's, who may write to Anna's vault.
+    pub fn bert(&self) -> Token {
+        let token = self.stranger();
+        self.accounts.set_member(NOTES, UserId::from_bytes([2; 16]), Access::Write).unwrap();
+        token
     }
 
     /// A token of somebody else, who is in no vault.
@@ -119,7 +141,8 @@ impl Real {
     pub fn party(&self) -> Party {
         let received_ms = self.now_ms.fetch_add(1, Ordering::SeqCst);
         let device = DeviceId::from_bytes([11; 32]);
-        let origin = Origin { user: ANNA, device, received_ms, address: "192.0.2.1".into() };
+        let address = "192.0.2.1".into();
+        let origin = Origin { user: ANNA, device, received_ms, address, others: Vec::new() };
         Party { origin, access: Access::Write }
     }
 
@@ -140,12 +163,18 @@ impl Real {
     }
 }
 
-impl Drop for Real {
-    fn drop(&mut self) {
+impl Real {
+    fn stop(&mut self) {
         let Some((stop, thread)) = self.running.take() else { return };
         drop(stop);
         let ended = thread.join();
         assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
