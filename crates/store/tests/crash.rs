@@ -61,7 +61,7 @@ fn server_batches() -> Vec<(Batch, MemoryStore)> {
 fn origin() -> Origin {
     let address = "192.0.2.1:9".to_owned();
     let (user, device) = (UserId::from_bytes([1; 16]), DeviceId::from_bytes([2; 32]));
-    Origin { user, device, received_ms: 3, address }
+    Origin { user, device, received_ms: 3, address, others: Vec::new() }
 }
 
 fn blobs() -> Vec<Vec<u8>> {
