@@ -1,0 +1,186 @@
+// Writing in one note together, as people do it: real pages, the real server, files on a disk.
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+
+import { World, closeChrome, cursor, edit, look, person, saved, state, textIn, until } from "./kit.mjs";
+
+const NOTE = "Shopping.md";
+const TEXT = "# Shopping\n\nmilk\nbread\n";
+
+/** @param {(world: World) => Promise<void>} story */
+const story = (story, files = { [NOTE]: TEXT }) => async () => {
+  const world = await new World(files).up();
+  try {
+    await story(world);
+  } catch (error) {
+    throw Object.assign(error, { message: `${error.message}\nthe server said:\n${world.log}` });
+  } finally {
+    await world.end();
+  }
+};
+
+after(closeChrome);
+
+const both = (pages, wanted) => Promise.all(pages.map((page) => (
+  until(() => textIn(page), wanted, "the text in the page"))));
+
+async function two(world) {
+  const pages = [await person(world), await person(world)];
+  for (const page of pages) await edit(world, page, NOTE);
+  return pages;
+}
+
+test("two write at once, see each other's carets, and the file has both", story(async (world) => {
+  const [anna, bert] = await two(world);
+  await cursor(anna, "start");
+  await cursor(bert, "end");
+  await Promise.all([
+    anna.keyboard.type("From Anna: ", { delay: 15 }), bert.keyboard.type("from Bert", { delay: 15 }),
+  ]);
+  const whole = "From Anna: # Shopping\n\nmilk\nbread\nfrom Bert";
+  await both([anna, bert], (text) => text === whole);
+  for (const page of [anna, bert]) {
+    const caret = page.locator(".cm-content .caret .caret-name");
+    await caret.first().waitFor({ state: "attached" });
+    assert.ok((await caret.first().textContent())?.trim(), "a caret has a name");
+    assert.equal(await page.locator(".people .person").count(), 1);
+  }
+  await world.onDisk(NOTE, (text) => text === whole);
+}));
+
+test("undo takes back one's own and nobody else's", story(async (world) => {
+  const [anna, bert] = await two(world);
+  await cursor(anna, "start");
+  await anna.keyboard.type("mine ");
+  await both([anna, bert], (text) => text.startsWith("mine "));
+  await cursor(bert, "end");
+  await bert.keyboard.type("theirs");
+  await both([anna, bert], (text) => text.endsWith("theirs"));
+  await anna.keyboard.press("Control+z");
+  await both([anna, bert], (text) => text === `${TEXT}theirs`);
+  await anna.keyboard.press("Control+z");
+  await bert.keyboard.press("Control+z");
+  await both([anna, bert], (text) => text === TEXT);
+}));
+
+test("a page closed in the middle of a word has lost nothing when it opens again", story(async (world) => {
+  const page = await person(world);
+  await edit(world, page, NOTE);
+  await cursor(page, "end");
+  await page.keyboard.type("unfini");
+  const context = page.context();
+  await page.close({ runBeforeUnload: false });
+  const again = await context.newPage();
+  await edit(world, again, NOTE);
+  await until(() => textIn(again), (text) => text === `${TEXT}unfini`);
+  await saved(again);
+  await world.onDisk(NOTE, (text) => text === `${TEXT}unfini`);
+}));
+
+test("what is written without the network is merged on return", story(async (world) => {
+  const [anna, bert] = await two(world);
+  await anna.context().setOffline(true);
+  // Sockets that are open outlive it in Chromium: the server ends this one.
+  await world.kill();
+  await state(anna, (said) => said.startsWith("Offline"));
+  await cursor(anna, "start");
+  await anna.keyboard.type("Written on a train. ");
+  assert.equal(await state(anna, Boolean), "Offline — your edits are kept here");
+  await world.up();
+  await saved(bert);
+  await cursor(bert, "end");
+  await bert.keyboard.type("eggs");
+  await world.onDisk(NOTE, (text) => text === `${TEXT}eggs`);
+  await anna.context().setOffline(false);
+  await both([anna, bert], (text) => text === `Written on a train. ${TEXT}eggs`);
+  await saved(anna);
+  await world.onDisk(NOTE, (text) => text === `Written on a train. ${TEXT}eggs`);
+}));
+
+test("a server killed under two writing pages comes back without loss or doubling", story(async (world) => {
+  const pages = await two(world);
+  const [anna, bert] = pages;
+  await cursor(anna, "start");
+  await cursor(bert, "end");
+  const words = (/** @type {string} */ who) => Array.from({ length: 30 }, (_, n) => `${who}${n} `);
+  const typing = Promise.all([
+    (async () => { for (const word of words("a")) await anna.keyboard.type(word, { delay: 8 }); })(),
+    (async () => { for (const word of words("b")) await bert.keyboard.type(word, { delay: 8 }); })(),
+  ]);
+  await until(() => textIn(bert), (text) => /b10 /.test(text));
+  await world.kill();
+  await until(() => textIn(anna), (text) => /a20 /.test(text));
+  await world.up();
+  await typing;
+  const [one, other] = await both(pages, (text) => [...words("a"), ...words("b")].every((word) => text.includes(word)));
+  assert.equal(one, other);
+  for (const word of [...words("a"), ...words("b")]) {
+    assert.equal(one.split(word).length, 2, `${word}stands once in ${JSON.stringify(one)}`);
+  }
+  for (const page of pages) await saved(page);
+  await world.onDisk(NOTE, (text) => text === one);
+}));
+
+test("a file saved by vim meanwhile comes into the pages, and theirs into the file", story(async (world) => {
+  const pages = await two(world);
+  await cursor(pages[0], "start");
+  await pages[0].keyboard.type("typed ");
+  world.write(NOTE, "# Shopping\n\nmilk\nbutter\nbread\n");
+  const whole = "typed # Shopping\n\nmilk\nbutter\nbread\n";
+  await both(pages, (text) => text === whole);
+  await world.onDisk(NOTE, (text) => text === whole);
+}));
+
+test("an ended session is a file, a version by both, and on a second device", story(async (world) => {
+  const pages = await two(world);
+  await cursor(pages[0], "start");
+  await pages[0].keyboard.type("one ");
+  await cursor(pages[1], "end");
+  await pages[1].keyboard.type("two");
+  const whole = `one ${TEXT}two`;
+  await both(pages, (text) => text === whole);
+  for (const page of pages) await page.getByRole("button", { name: "Done" }).click();
+  await world.onDisk(NOTE, (text) => text === whole);
+  await look(world, pages[0], NOTE, "h");
+  const rows = pages[0].locator(".timeline li");
+  await until(() => rows.count(), (count) => count >= 2);
+  assert.match((await rows.first().textContent()) ?? "", /edit|wrote|changed/i);
+  const second = `${world.root}/second`;
+  world.run(["join", `${world.origin}/vault#${world.invite()}`, second, "--yes"], { home: "other" });
+  world.run(["-C", second, "sync"], { home: "other" });
+  assert.equal(world.read(NOTE, second), whole);
+}));
+
+test("who may only read sees the text and the carets, and cannot write", story(async (world) => {
+  const writer = await person(world);
+  const reader = await person(world, { code: world.invite("--read-only") });
+  await edit(world, writer, NOTE);
+  await edit(world, reader, NOTE);
+  assert.equal(await state(reader, Boolean), "Read only");
+  await cursor(writer, "start");
+  await writer.keyboard.type("seen ");
+  await both([reader], (text) => text === `seen ${TEXT}`);
+  await reader.locator(".cm-content .caret").first().waitFor({ state: "attached" });
+  await reader.locator(".cm-content").click();
+  await reader.keyboard.type("not this");
+  await writer.keyboard.type("too ");
+  await both([reader, writer], (text) => text === `seen too ${TEXT}`);
+  await world.onDisk(NOTE, (text) => text === `seen too ${TEXT}`);
+}));
+
+test("a token revoked meanwhile ends the writing, and the text stays in the page", story(async (world) => {
+  const page = await person(world);
+  await edit(world, page, NOTE);
+  const devices = JSON.parse(world.run(["-C", world.folder, "auth", "devices", "--json"]).split("\n")[0]);
+  const list = devices.devices ?? [devices];
+  const other = await page.evaluate(() => Object.entries({ ...localStorage }).map(([k, v]) => `${k}=${v}`).join(" "));
+  const mine = list.find((one) => other.includes(one.id ?? one.device)) ?? list.find((one) => !one.this);
+  await cursor(page, "start");
+  await page.keyboard.type("kept ");
+  await saved(page);
+  world.run(["-C", world.folder, "auth", "revoke", mine.id ?? mine.device, "--yes"]);
+  await state(page, (said) => said.startsWith("You were signed out"));
+  assert.equal(await textIn(page), `kept ${TEXT}`);
+  await page.getByRole("button", { name: "Copy the text" }).waitFor();
+}));
