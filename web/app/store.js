@@ -13,7 +13,8 @@ import { token } from "./session.js";
  *   from: string | null, kind: "note" | "asset" | null, bytes: number | null,
  *   stamp: {ms: number}, author: string, parents: string[],
  *   user: {id: string, email: string | null} | null,
- *   device: {id: string, name: string | null} | null, received_ms: number | null,
+ *   device: {id: string, name: string | null} | null,
+ *   with: {user: {id: string, email: string | null}}[], received_ms: number | null,
  *   seq: number}} Revision
  */
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use crate::workspace::{Depth, metadata, root};
-use crate::{debian, edges, licences, purity};
+use crate::{debian, edges, licences, page, purity};
 
 /// The test runner's version; its lists and profiles are in .config/nextest.toml.
 const NEXTEST_VERSION: &str = "0.9.143";
@@ -89,6 +89,8 @@ fn steps(args: &Args) -> Vec<Step> {
             cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
         }),
         step("tests", tests),
+        step("page", || page::checks().map(|()| Outcome::Passed)),
+        step("browser", || page::browser().map(|()| Outcome::Passed)),
         step("first command", || cargo(&["run", "--quiet", "--locked", "--", "demo"])),
         step("doc tests", || cargo(&["test", "--doc", "--workspace", "--locked"])),
         step("documentation", documentation),

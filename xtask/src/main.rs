@@ -12,6 +12,7 @@ mod debian;
 mod edges;
 mod licences;
 mod merges;
+mod page;
 mod purity;
 mod workspace;
 

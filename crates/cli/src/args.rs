@@ -140,7 +140,8 @@ pub struct Demo {
 /// `cru up`
 #[derive(Debug, Args)]
 pub struct Up {
-    /// The folder; made if it is not there.
+    /// The folder; made if it is not there. Without it: the vault that one stands in, or else a
+    /// sample vault, in ./crucible-sample.
     pub folder: Option<PathBuf>,
     /// Where to listen. Otherwise where other machines reach it too: 0.0.0.0, with port 4200, or
     /// the one it had the last time. 127.0.0.1:4200 keeps it on this machine.

@@ -19,6 +19,7 @@ mod progress;
 mod resembling;
 mod rounds;
 mod salvage;
+mod sample;
 mod service;
 mod signals;
 mod vault_folder;

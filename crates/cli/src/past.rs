@@ -61,10 +61,22 @@ pub struct Entry {
     pub user: Option<(String, String)>,
     /// With which device: id and name.
     pub device: Option<(String, String)>,
+    /// Who else wrote it, in a live session: addresses.
+    pub with: Vec<String>,
     /// When the server got it; `None` when it has not, or was not asked.
     pub received_ms: Option<u64>,
     /// Whether it is still to be sent.
     pub unsent: bool,
+}
+
+/// Everybody but the author, once each: somebody may have been there on two devices.
+fn co_authors(revision: &api::Revision) -> Vec<String> {
+    let author = revision.user.as_ref().map(|user| &user.id);
+    let others = revision.with.iter().filter(|other| Some(&other.user.id) != author);
+    let mut names: Vec<String> = others.map(|other| other.user.shown().to_owned()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 impl Entry {
@@ -73,6 +85,7 @@ impl Entry {
         Self {
             user: revision.user.as_ref().map(named),
             device: revision.device.as_ref().map(named),
+            with: co_authors(&revision),
             version: revision.version,
             note: revision.note,
             op: revision.op,
@@ -106,6 +119,7 @@ impl Entry {
             parents: version.parents.clone(),
             user: None,
             device: None,
+            with: Vec::new(),
             received_ms: None,
             unsent: unsent.contains(&revision.id),
         }
@@ -129,6 +143,7 @@ impl Entry {
             "user_id": id(&self.user),
             "device": id(&self.device),
             "device_name": name(&self.device),
+            "with": self.with,
             "received_ms": self.received_ms,
             "kind": self.path.is_some().then_some(if self.is_note { "note" } else { "asset" }),
             "bytes": self.bytes,

@@ -199,10 +199,22 @@ pub struct Revision {
     pub user: Option<Named>,
     /// Which device brought it.
     pub device: Option<Named>,
+    /// Who else wrote it, in a live session.
+    #[serde(default)]
+    pub with: Vec<CoAuthor>,
     /// When it arrived, by the server's clock.
     pub received_ms: Option<u64>,
     /// Where it stands in the server's order.
     pub seq: u64,
+}
+
+/// Somebody who wrote a version too.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CoAuthor {
+    /// Who.
+    pub user: Named,
+    /// On which device.
+    pub device: Named,
 }
 
 /// How two versions differ.

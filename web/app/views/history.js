@@ -28,8 +28,13 @@ export function deed(one) {
 }
 
 /** Who did it. @param {Revision} one */
-export const author = (one) => (one.author === "merge" && !one.user ? "Merge" : nameOf(
-  one.user && { email: one.user.email, user: one.user.id }));
+export const author = (one) => {
+  if (one.author === "merge" && !one.user) return "Merge";
+  const known = (/** @type {any} */ user) => nameOf(user && { email: user.email, user: user.id });
+  // In a live session several write one version; somebody on two devices is one of them.
+  const all = [one.user, ...(one.with ?? []).map(({ user }) => user)].map(known);
+  return [...new Set(all)].join(" and ");
+};
 
 /** @param {{path: string}} props */
 export function History({ path }) {

@@ -33,6 +33,7 @@ test("an older version is seen and restored", story({ "a.md": "first\n" }, async
   await page.locator(".history-what").getByText("first").waitFor();
   await page.getByRole("button", { name: "Restore this" }).click();
   await world.onDisk("a.md", (text) => text === "first\n");
+  await look(world, page, "a.md", "h");
   await until(() => rows.count(), (count) => count === 3);
 }));
 

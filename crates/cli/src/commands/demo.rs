@@ -4,7 +4,6 @@
 //! folder. It ends with an error if the two folders are not the same, byte for byte.
 
 mod notes;
-mod sample;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,6 +31,7 @@ use crate::home::Home;
 use crate::output::{BAD, FAINT, GOOD, MARK, Output, STRONG, count, moment, plain};
 use crate::past::{Fetcher, Past};
 use crate::progress::Bar;
+use crate::sample;
 use crate::service::{self, Plan, Running};
 use crate::vault_folder::VaultFolder;
 use crate::words::clash_in_words;

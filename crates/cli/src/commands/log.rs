@@ -58,7 +58,13 @@ fn line(context: &Context, entry: &Entry, named: bool, remote: bool) -> String {
         (Some((_, user)), Some((id, device))) => {
             // Two machines may have one name.
             let id = id.get(..8).unwrap_or(id);
-            format!("{} on {} ({id})", plain(user), plain(device))
+            let with: Vec<String> =
+                entry.with.iter().map(|other| plain(other).to_string()).collect();
+            let with = match with.as_slice() {
+                [] => String::new(),
+                others => format!(", with {}", others.join(", ")),
+            };
+            format!("{} on {} ({id}){with}", plain(user), plain(device))
         }
         _ if !remote => "known here alone".to_owned(),
         _ if entry.unsent => "not sent yet".to_owned(),

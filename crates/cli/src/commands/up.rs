@@ -17,12 +17,15 @@ use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::home::Credential;
 use crate::output::{MARK, STRONG};
+use crate::sample;
 use crate::service::{self, Plan, Running};
 use crate::vault_folder::VaultFolder;
 use crate::world;
 
 /// Where it listens unless somebody says otherwise, or something listens there already.
 const PORT: u16 = 4200;
+/// The folder of the sample vault, below the current one.
+const SAMPLE: &str = "crucible-sample";
 /// Milliseconds and seconds of the watching that comes with it.
 const WATCH: Watch = Watch { quiet_ms: 400, every: 300 };
 
@@ -33,7 +36,8 @@ pub fn run(args: &Up, context: &Context) -> Outcome {
     let stopped = context.signals.take();
     let root = match &args.folder {
         Some(folder) => context.path(folder),
-        None => context.start.clone(),
+        None if stands_in_a_vault(&context.start)? => context.start.clone(),
+        None => sample_vault(&context.start, context)?,
     };
     let root = std::path::absolute(&root).during("finding out which folder this is")?;
     let folder = vault(&root, args.name.as_deref())?;
@@ -83,6 +87,35 @@ pub fn run(args: &Up, context: &Context) -> Outcome {
     let ended = keeper.run();
     let stopped = running.stop();
     ended.and_then(|exit| stopped.map(|()| exit))
+}
+
+fn stands_in_a_vault(start: &Path) -> Outcome<bool> {
+    let start = std::path::absolute(start).during("finding out which folder this is")?;
+    for folder in start.ancestors() {
+        if VaultFolder::at(folder)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The sample vault below this folder, written the first time.
+fn sample_vault(start: &Path, context: &Context) -> Outcome<PathBuf> {
+    let root = start.join(SAMPLE);
+    let is_new = fs::read_dir(&root).map_or(true, |mut entries| entries.next().is_none());
+    if is_new {
+        sample::write(&root).during(format!("writing the sample vault to {}", root.display()))?;
+    } else if VaultFolder::at(&root)?.is_none() {
+        let message = format!("{} is there, and is no vault", root.display());
+        return Err(Failure::new(Exit::Refused, message)
+            .hint("name the folder to serve: `cru up FOLDER`, or `cru up .` for this one"));
+    }
+    context.output.note(format!(
+        "no folder was named: this is a sample vault, in {}; `cru up FOLDER` serves your own \
+         notes, `cru up .` the folder you are in",
+        root.display()
+    ));
+    Ok(root)
 }
 
 /// The vault at this folder, made if it is none.

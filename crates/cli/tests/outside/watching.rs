@@ -124,6 +124,36 @@ fn up_prints_a_join_line_and_that_is_all_the_other_device_needs() {
 }
 
 #[test]
+fn up_without_a_folder_serves_a_sample_vault_and_the_same_one_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let sample = at("here/crucible-sample");
+    let alice = Device::new("alice", at("home-a"), sample.clone());
+    std::fs::create_dir_all(at("here")).unwrap();
+    let up = || {
+        let mut command = alice.command();
+        command.current_dir(at("here")).args(["up", "--listen", "127.0.0.1:0"]);
+        let mut up = Running::start(&mut command);
+        up.wait_for(|line| line.contains("cru join http://"));
+        up
+    };
+    up().interrupt();
+    assert!(alice.read("Welcome.md").contains("small vault"));
+    alice.write("Welcome.md", "mine now\n");
+    up().interrupt();
+    assert_eq!(alice.read("Welcome.md"), "mine now\n");
+    let other = at("there/crucible-sample");
+    std::fs::create_dir_all(&other).unwrap();
+    std::fs::write(other.join("thesis.md"), "not a sample\n").unwrap();
+    let mut command = alice.command();
+    run(command.current_dir(at("there")).arg("up"))
+        .code(16)
+        .says("crucible-sample")
+        .says("cru up .");
+    assert!(!other.join("Welcome.md").exists());
+}
+
+#[test]
 fn up_does_not_serve_a_folder_that_has_moved_to_another_server() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

@@ -1,11 +1,16 @@
-//! The small vault that comes with the program.
+//! The small vault that comes with the program: what `cru demo` shows, and `cru up` serves when
+//! no folder is named.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
 
 /// One file: its path in the vault and its bytes.
 pub type Sample = (&'static str, &'static [u8]);
 
 macro_rules! samples {
     ($($path:literal),* $(,)?) => {
-        &[$(($path, include_bytes!(concat!("../../../../../samples/vault/", $path)))),*]
+        &[$(($path, include_bytes!(concat!("../../../samples/vault/", $path)))),*]
     };
 }
 
@@ -29,6 +34,19 @@ pub const FILES: &[Sample] = samples![
     "Recipes/Sourdough.md",
     "Welcome.md",
 ];
+
+/// Writes all of it into a folder that is empty or not there.
+///
+/// # Errors
+/// What the disk says; a file that is there is left as it is.
+pub fn write(root: &Path) -> io::Result<()> {
+    for (path, bytes) in FILES {
+        let to = root.join(path);
+        fs::create_dir_all(to.parent().unwrap_or(root))?;
+        fs::File::create_new(to)?.write_all(bytes)?;
+    }
+    Ok(())
+}
 
 #[cfg(test)]
 mod tests {
