@@ -3,6 +3,8 @@
 // A WebSocket where one gets through, SSE and POST where a proxy stops it. Neither reconnects by
 // itself: whoever holds a link joins again over a new one.
 
+import { CrdtType, MessageType, encode } from "./frames.js";
+
 /** Close codes, as docs/protocol.md has them. */
 export const Close = {
   malformed: 4400,
@@ -60,7 +62,8 @@ export function webSocketLink({ id, token, origin }, handlers) {
     }
   }, 2_500);
   try {
-    socket = new WebSocket(url, ["loro.v1", `bearer.${token}`]);
+    // A protocol's name has no `=` (RFC 6455, 4.1): the padding of base64 stays away.
+    socket = new WebSocket(url, ["loro.v1", `bearer.${token.replace(/=+$/, "")}`]);
   } catch {
     queueMicrotask(() => end(Close.lost));
     return { send: () => {}, close: () => { over = true; clearInterval(timer); } };
@@ -83,6 +86,10 @@ export function webSocketLink({ id, token, origin }, handlers) {
     },
   };
 }
+
+/** @param {string} id */
+const goodbye = (id) => [CrdtType.LoroEphemeralStore, CrdtType.LoroEphemeralStorePersisted,
+  CrdtType.Loro].map((crdt) => encode({ type: MessageType.Leave, crdt, roomId: id }));
 
 /** What an HTTP status means as a close code. @param {number} status */
 const codeOf = (status) => (
@@ -151,6 +158,14 @@ export function eventsLink({ id, token, origin }, handlers) {
     close: () => {
       over = true;
       abort.abort();
+      // The server waits for a stream that was cut; who leaves says so, even while the page goes.
+      const body = withLengths(goodbye(id));
+      void fetch(`${origin}/api/sessions/${id}/frames?client=${client}`, {
+        method: "POST",
+        headers: { ...headers, "Content-Type": "application/octet-stream" },
+        body: /** @type {any} */ (body),
+        keepalive: true,
+      }).catch(() => {});
     },
   };
 }

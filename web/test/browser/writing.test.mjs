@@ -47,6 +47,31 @@ test("two write at once, see each other's carets, and the file has both", story(
     assert.equal(await page.locator(".people .person").count(), 1);
   }
   await world.onDisk(NOTE, (text) => text === whole);
+  await bert.getByRole("button", { name: "Done" }).click();
+  await until(() => anna.locator(".people .person").count(), (count) => count === 0);
+}));
+
+test("where no WebSocket gets through, events do", story(async (world) => {
+  const pages = [await person(world), await person(world)];
+  await pages[0].addInitScript(() => {
+    window.WebSocket = /** @type {any} */ (class { constructor() { throw new Error("blocked"); } });
+  });
+  await pages[0].reload();
+  let sockets = 0;
+  for (const page of pages) {
+    page.on("websocket", () => { sockets += 1; });
+    await edit(world, page, NOTE);
+  }
+  assert.equal(sockets, 1);
+  await cursor(pages[0], "start");
+  await cursor(pages[1], "end");
+  await pages[0].keyboard.type("by events ");
+  await pages[1].keyboard.type("by socket");
+  await both(pages, (text) => text === `by events ${TEXT}by socket`);
+  await pages[1].locator(".cm-content .caret").first().waitFor({ state: "attached" });
+  await pages[0].getByRole("button", { name: "Done" }).click();
+  await until(() => pages[1].locator(".people .person").count(), (count) => count === 0);
+  await world.onDisk(NOTE, (text) => text === `by events ${TEXT}by socket`);
 }));
 
 test("undo takes back one's own and nobody else's", story(async (world) => {

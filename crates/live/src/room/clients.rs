@@ -192,6 +192,11 @@ impl Room {
                 crdt: CrdtType::Loro, batch_id, index, fragment, ..
             } => self.fragment(id, batch_id, index, fragment),
             Message::Leave { crdt, .. } => {
+                if crdt == CrdtType::LoroEphemeralStore
+                    && let Some(entries) = self.presence.drop_of(id, now_ms)
+                {
+                    self.pass_on_presence(id, entries);
+                }
                 if let Some(client) = self.clients.get_mut(&id) {
                     match crdt {
                         CrdtType::Loro => client.has_document = false,

@@ -13,6 +13,7 @@ use crucible_live::frames::{self, BatchId, CrdtType, Message, Permission, Status
 use crucible_server::rounds::Write;
 use crucible_trust::capability::Token;
 use crucible_trust::rights::Access;
+use loro::awareness::EphemeralStore;
 use loro::{ExportMode, LoroDoc, VersionVector};
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
@@ -30,6 +31,8 @@ struct Page {
     acks: Vec<Status>,
     permission: Option<Permission>,
     extra: Value,
+    /// Who is where.
+    here: EphemeralStore,
 }
 
 fn open(server: &Real, path: &str) -> String {
@@ -68,8 +71,11 @@ impl Page {
             acks: Vec::new(),
             permission: None,
             extra: Value::Null,
+            here: EphemeralStore::new(30_000),
         };
-        for crdt in [CrdtType::LoroEphemeralStorePersisted, CrdtType::Loro] {
+        let rooms =
+            [CrdtType::LoroEphemeralStorePersisted, CrdtType::LoroEphemeralStore, CrdtType::Loro];
+        for crdt in rooms {
             page.say(&Message::JoinRequest {
                 crdt,
                 room_id: session.to_owned(),
@@ -129,6 +135,9 @@ impl Page {
                 for update in updates {
                     self.doc.import(&update).unwrap();
                 }
+            }
+            Message::DocUpdate { crdt: CrdtType::LoroEphemeralStore, updates, .. } => {
+                updates.iter().for_each(|entries| self.here.apply(entries).unwrap());
             }
             Message::DocUpdate { crdt: CrdtType::LoroEphemeralStorePersisted, updates, .. } => {
                 let told = updates.iter().map(|told| serde_json::from_slice(told).unwrap());
@@ -210,6 +219,32 @@ fn what_two_write_at_once_is_a_version_that_names_both() {
     names.sort_unstable();
     assert_eq!(names, [Some("anna@example.org"), Some("bert@example.org")]);
     assert_eq!(history["revisions"][1]["with"], json!([]));
+}
+
+#[test]
+fn who_is_where_is_told_and_goes_with_its_connection() {
+    let server = Real::start();
+    server.create("a.md", "text\n");
+    let session = open(&server, "a.md");
+    let mut anna = Page::join(&server, &session, &server.token);
+    let mut other = Page::join(&server, &session, &server.token);
+    other.here.set("7", "at the end");
+    let entries = other.here.encode_all();
+    other.say(&Message::DocUpdate {
+        crdt: CrdtType::LoroEphemeralStore,
+        room_id: session.clone(),
+        updates: vec![entries],
+        batch_id: BatchId([1; 8]),
+    });
+    anna.hear_until(|page| page.here.get_all_states().len() == 1);
+    let third = Page::join(&server, &session, &server.token);
+    drop(other);
+    anna.hear_until(|page| page.here.get_all_states().is_empty());
+    drop(third);
+    let mut late = Page::join(&server, &session, &server.token);
+    late.write(0, "x");
+    late.hear_until(|page| !page.acks.is_empty());
+    assert!(late.here.get_all_states().is_empty());
 }
 
 #[test]
