@@ -45,7 +45,7 @@ test("the losing side of a conflict is taken, and undone", story({ "a.md": "the 
   const page = await person(world);
   await look(world, page, "a.md");
   await page.locator("article.markdown").getByText("the word is one").waitFor();
-  world.run(["-C", second, "sync"], { home: "other" });
+  world.run(["-C", second, "sync"], { home: "other", codes: [3] });
   const kept = world.read("a.md", second);
   const other = kept.includes("one") ? "the word is two\n" : "the word is one\n";
   await world.onDisk("a.md", (text) => text === kept);
