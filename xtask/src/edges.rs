@@ -17,7 +17,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("server", &["core", "proto", "sync", "live", "trust", "store"]),
     ("cli", &["core", "proto", "sync", "live", "trust", "vault", "store", "node", "server"]),
     ("testkit", &["core", "proto", "sync", "vault", "store", "node"]),
-    ("xtask", &["core"]),
+    // Clients of live sessions as load: for tests of the binary and for the bench.
+    ("live-client", &["live"]),
+    ("xtask", &["core", "live-client"]),
 ];
 
 /// Crates that compute and touch nothing: no clock, no disk, no network, no randomness.
@@ -70,7 +72,9 @@ pub fn violations(metadata: &Metadata) -> Vec<String> {
 /// Tests stand above what they test: they may use the testkit and whatever it is made of.
 fn for_tests(name: &str) -> bool {
     let testkit = EDGES.iter().find(|(known, _)| *known == "testkit");
-    name == "testkit" || testkit.is_some_and(|(_, made_of)| made_of.contains(&name))
+    name == "testkit"
+        || name == "live-client"
+        || testkit.is_some_and(|(_, made_of)| made_of.contains(&name))
 }
 
 fn short(name: &str) -> &str {

@@ -25,6 +25,7 @@ mod history;
 mod http;
 mod import;
 mod in_step;
+mod live_crash;
 mod merge_file;
 mod merging;
 mod names;
