@@ -9,7 +9,7 @@ import { Devices } from "./views/devices.js";
 import { SignIn } from "./views/sign-in.js";
 import { Vaults } from "./views/vaults.js";
 import { Vault } from "./views/vault.js";
-import { go, route, to } from "./route.js";
+import { go, parse, route, to } from "./route.js";
 import { me, offeredCode, signOut, signedOut, takeFromAddress, token } from "./session.js";
 import { closeVault, mayWrite, openVault } from "./store.js";
 import { Problem, Questions, Toasts, Waiting, Dialog } from "./ui.js";
@@ -17,7 +17,7 @@ import { dialog } from "./dialogs.js";
 
 takeFromAddress();
 addEventListener("hashchange", takeFromAddress);
-route.value = { ...route.value };
+route.value = parse(location.hash);
 
 /** @type {import("../vendor/preact.js").Signal<any>} */
 const unknown = signal(null);

@@ -59,9 +59,14 @@ export function signOut() {
 
 /** Takes `#token=…` and `#pair=…` out of the address. */
 export function takeFromAddress() {
-  const match = /^#(token|pair)=([^&]+)/.exec(location.hash);
+  const match = /^#(token|pair)=([^&]+)(?:&to=(.*))?$/.exec(location.hash);
   if (!match) return;
-  history.replaceState(null, "", `${location.pathname}${location.search}#/`);
+  let way = "/";
+  try {
+    way = decodeURIComponent(match[3] ?? "/");
+  } catch { /* the beginning will do */ }
+  const at = `${location.pathname}${location.search}#${way.startsWith("/v/") ? way : "/"}`;
+  history.replaceState(null, "", at);
   let value = match[2];
   try {
     value = decodeURIComponent(value);

@@ -87,6 +87,8 @@ pub enum Verb {
     Init(Init),
     /// Brings the folder and its server into step; without a server, records versions here.
     Sync(Sync),
+    /// Opens a note for writing together, live; without a note, lists where somebody writes.
+    Live(Live),
     /// Tells what has changed here, what waits, what is not synced and why, what ended the last
     /// round, and whether there are conflicts to look at.
     Status,
@@ -223,6 +225,19 @@ pub struct Invite {
     /// The new device's token ends after so many days.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     pub days: Option<u32>,
+}
+
+/// `cru live`
+#[derive(Debug, Args)]
+pub struct Live {
+    /// The note, with or without its `.md`. Without it: the notes that are open.
+    pub note: Option<String>,
+    /// Ends the session for everybody; what was written becomes a version first.
+    #[arg(long, requires = "note")]
+    pub end: bool,
+    /// Opens it, prints the address and returns.
+    #[arg(long, requires = "note", conflicts_with = "end")]
+    pub no_wait: bool,
 }
 
 /// `cru init`

@@ -12,6 +12,7 @@ mod import;
 mod init;
 mod invite;
 mod join;
+mod live;
 pub mod live_documents;
 mod log;
 mod merge_file;
@@ -51,6 +52,7 @@ pub fn run(verb: Verb, context: &Context) -> Outcome {
             Some(SyncVerb::Share(_)) => later("sharing a folder with somebody else"),
             Some(SyncVerb::Revoke(_)) => later("ending what was shared"),
         },
+        Verb::Live(args) => live::run(&args, context),
         Verb::Status => status::run(context),
         Verb::Log(args) => log::run(&args, context),
         Verb::Show(args) => show::run(&args, context),

@@ -23,6 +23,7 @@ mod renames;
 pub mod replica;
 pub mod report;
 mod round_log;
+pub mod sessions;
 mod settle;
 mod take_in;
 pub mod undo;

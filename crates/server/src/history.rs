@@ -347,6 +347,22 @@ fn op_name(op: RevisionOp) -> &'static str {
 }
 
 impl Names {
+    /// A person on a device, as the others are told.
+    pub(crate) fn person(
+        &mut self,
+        server: &Server,
+        user: UserId,
+        device: DeviceId,
+    ) -> Result<String, ApiError> {
+        let (email, device) = self.of(server, user, device)?;
+        let name = email.as_deref().and_then(|email| email.split('@').next());
+        let name = name.unwrap_or("somebody");
+        Ok(match device {
+            Some(device) => format!("{name} on {device}"),
+            None => name.to_owned(),
+        })
+    }
+
     /// The e-mail address and the device's name; `None` for what is not known any more.
     pub(crate) fn of(
         &mut self,

@@ -108,7 +108,7 @@ pub enum Out {
 /// What other people online may like to know.
 #[derive(Debug, Clone)]
 pub struct Notice {
-    /// `opened`, `joined`, `left`, `closed`
+    /// `opened`, `joined`, `left`, `saved`, `closed`
     pub what: &'static str,
     /// Of which session.
     pub id: String,

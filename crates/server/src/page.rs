@@ -32,6 +32,7 @@ use crate::state::Server;
 #[include = "vendor/*.js"]
 #[include = "vendor/*.wasm"]
 #[include = "vendor/LICENSES.txt"]
+#[exclude = "vendor/node_modules/*"]
 struct Embedded;
 
 /// What the page may load: itself, and nothing from anywhere else. Styles are set by the editor as

@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event as SseEvent, Sse};
 use axum::response::{IntoResponse, Response};
+use crucible_core::id::{DeviceId, UserId};
 use crucible_core::version::Kind;
 use crucible_live::room::{Event, Person, Role};
 use crucible_trust::name::VaultName;
@@ -22,6 +23,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use crate::body::JsonBody;
 use crate::caller::{Caller, still_good};
 use crate::error::{ApiError, Code};
+use crate::history::Names;
 use crate::live::{self, Handle, Message, Notice, Subject};
 use crate::notes::{live_at, text_of, vault_path};
 use crate::state::{Entry, Server};
@@ -83,17 +85,14 @@ pub async fn list(
         if server.enter(&caller, &handle.vault_name, Op::Read).await.is_err() {
             continue;
         }
-        let people = handle.people();
-        let people = people.iter().map(
-            |(user, device)| json!({ "user": user.to_string(), "device": device.to_string() }),
-        );
+        let people = named(&server, handle.people().into_iter().collect()).await?;
         shown.push(json!({
             "id": handle.id,
             "vault": handle.vault_name,
             "path": handle.path(),
             "epoch": handle.epoch,
             "opened_ms": handle.opened_ms,
-            "people": people.collect::<Vec<_>>(),
+            "people": people,
         }));
     }
     Ok(Json(json!({ "sessions": shown })))
@@ -122,6 +121,22 @@ pub async fn end(
     Ok(StatusCode::ACCEPTED)
 }
 
+/// People as they are shown: ids, and person and device in words.
+async fn named(
+    server: &Arc<Server>,
+    people: Vec<(UserId, DeviceId)>,
+) -> Result<Vec<Value>, ApiError> {
+    let shown = |s: &Server| {
+        let mut names = Names::default();
+        let one = |(user, device): (UserId, DeviceId)| {
+            let name = names.person(s, user, device)?;
+            Ok(json!({ "user": user.to_string(), "device": device.to_string(), "name": name }))
+        };
+        people.into_iter().map(one).collect()
+    };
+    server.quick(shown).await
+}
+
 /// Lets a caller into a session they may see.
 ///
 /// # Errors
@@ -143,12 +158,19 @@ pub async fn enter(
 pub async fn person(
     server: &Arc<Server>,
     caller: &Caller,
+    handle: &Handle,
     access: Access,
 ) -> Result<(Person, Role), ApiError> {
     let (user, device) = (caller.user(), caller.device());
-    let known = server.quick(move |s| Ok(s.accounts().user(user)?)).await?;
-    let email = known.map(|user| user.email.to_string()).unwrap_or_default();
-    let name = email.split('@').next().unwrap_or_default().to_owned();
+    let names = server.quick(move |s| Names::default().of(s, user, device)).await?;
+    let (email, machine) = names;
+    let email = email.unwrap_or_default();
+    let mut name = email.split('@').next().unwrap_or_default().to_owned();
+    // Somebody on two devices is told apart from themselves.
+    let elsewhere = |(who, on): &(UserId, DeviceId)| *who == user && *on != device;
+    if let Some(machine) = machine.filter(|_| handle.people().iter().any(elsewhere)) {
+        name = format!("{name}, {machine}");
+    }
     let role = match access {
         Access::Read => Role::Read,
         Access::Write => Role::Write,
@@ -217,13 +239,11 @@ impl Listener {
     async fn shown(&self, notice: &Notice) -> Option<SseEvent> {
         VaultName::new(&notice.vault_name).ok()?;
         self.server.enter(&self.caller, &notice.vault_name, Op::Read).await.ok()?;
-        let data = json!({
-            "id": notice.id,
-            "vault": notice.vault_name,
-            "path": notice.path,
-            "user": notice.who.map(|(user, _)| user.to_string()),
-            "device": notice.who.map(|(_, device)| device.to_string()),
-        });
+        let who = named(&self.server, notice.who.into_iter().collect()).await.ok()?;
+        let mut data = who.into_iter().next().unwrap_or_else(|| json!({}));
+        data["id"] = notice.id.as_str().into();
+        data["vault"] = notice.vault_name.as_str().into();
+        data["path"] = notice.path.as_str().into();
         Some(SseEvent::default().event(notice.what).data(data.to_string()))
     }
 }

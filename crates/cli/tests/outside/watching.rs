@@ -294,3 +294,34 @@ fn serve_says_when_others_could_read_along() {
         assert_eq!(said, says, "{listen}");
     }
 }
+
+#[test]
+fn a_note_is_opened_live_listed_and_ended_from_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let alice = Device::new("alice", at("home-a"), at("a"));
+    alice.write("Boat.md", "# Boat\n");
+    let mut up = alice.command();
+    let mut up = Running::start(up.arg("up").arg(&alice.dir).args(["--listen", "127.0.0.1:0"]));
+    up.wait_for(|line| line.contains("cru join http://"));
+    alice.cru(&["live"]).ok().says("nobody writes live");
+    alice.cru(&["live", "Boot.md"]).code(1);
+    alice.cru(&["live", "Boat", "--end"]).code(1).says("nobody writes live in");
+    alice.write("New.md", "not sent yet\n");
+    let mut live = alice.command();
+    let mut live = Running::start(live.arg("-C").arg(&alice.dir).args(["live", "New"]));
+    let page = live.wait_for(|line| line.contains("/#pair="));
+    assert!(page.contains("&to=%2Fv%2Fa%2Fn%2FNew.md%3Fedit"), "{page}");
+    let listed = alice.cru(&["live"]).ok();
+    assert!(listed.text().contains("New.md"), "{}", listed.told());
+    let again = alice.cru(&["live", "New.md", "--no-wait", "--json"]).ok();
+    assert!(again.text().contains("\"path\":\"New.md\""), "{}", again.told());
+    alice.cru(&["live", "New.md", "--end"]).ok();
+    live.wait_for(|line| line.contains("the session has ended"));
+    alice.cru(&["live"]).ok().says("nobody writes live");
+    up.interrupt();
+    let lonely = Device::new("lonely", at("home-l"), at("l"));
+    lonely.write("a.md", "a\n");
+    lonely.cru(&["init"]).ok();
+    lonely.cru(&["live", "a.md"]).code(2).says("cru up");
+}

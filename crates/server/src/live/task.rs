@@ -91,6 +91,9 @@ impl Task {
         if let Event::Moved(path) = &event {
             self.handle.lock().path.clone_from(path);
         }
+        if let Event::Saved(..) = &event {
+            self.server.live().notice(&self.handle, "saved", None);
+        }
         if let Event::Gone(id) = &event {
             self.clients.remove(id);
         }
@@ -290,12 +293,7 @@ fn author(server: &Server, vault: &VaultId, version: &VersionId) -> Result<Strin
     let Some(origin) = revision.and_then(|revision| revision.origin) else {
         return Ok(String::new());
     };
-    let (email, device) = Names::default().of(server, origin.user, origin.device)?;
-    let name = email.as_deref().and_then(|email| email.split('@').next()).unwrap_or("somebody");
-    Ok(match device {
-        Some(device) => format!("{name} on {device}"),
-        None => name.to_owned(),
-    })
+    Names::default().person(server, origin.user, origin.device)
 }
 
 /// Opens a document as the journal has it.
