@@ -30,7 +30,11 @@ fn no_acknowledged_word_is_lost_or_doubled_when_the_server_is_killed() {
 }
 
 async fn killed(rounds: usize) {
-    let folder = tempfile::Builder::new().prefix("cru-crash-live-").tempdir().unwrap();
+    let folder = tempfile::Builder::new()
+        .prefix("cru-crash-live-")
+        .disable_cleanup(std::env::var_os("CRASH_KEEP").is_some())
+        .tempdir()
+        .unwrap();
     let place = Place::below(folder.path(), cru_binary().as_ref());
     std::fs::create_dir_all(&place.vault).unwrap();
     let file = place.vault.join("note.md");

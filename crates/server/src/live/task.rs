@@ -32,7 +32,18 @@ struct Task {
     room: Room,
     clients: HashMap<ClientId, mpsc::UnboundedSender<Out>>,
     /// Where asks, writes and checkpoints answer.
-    inside: mpsc::UnboundedSender<Event>,
+    inside: mpsc::UnboundedSender<Inside>,
+    /// Checkpoints begun and ended: what was read of the note before either is of no use after.
+    saves: u64,
+    /// The note is being looked at, and whether to look again after that.
+    looking: Option<bool>,
+}
+
+/// What comes back from beside the task.
+enum Inside {
+    Event(Event),
+    /// The note as it was read at some moment, and `saves` when that began.
+    Looked(u64, Result<(Head, Option<String>), ApiError>),
 }
 
 /// Runs a session to its end.
@@ -48,7 +59,7 @@ pub async fn run(
     let mut roots = server.listen(handle.vault);
     let mut closing = server.closing();
     let clients = HashMap::new();
-    let mut task = Task { server, handle, room, clients, inside };
+    let mut task = Task { server, handle, room, clients, inside, saves: 0, looking: None };
     task.look_outside();
     loop {
         let now_ms = task.server.now_ms();
@@ -57,7 +68,13 @@ pub async fn run(
             // Answers first: they are what the room waits for.
             biased;
             _ = closing.wait_for(|closing| *closing) => break,
-            Some(event) = answers.recv() => event,
+            Some(inside) = answers.recv() => match inside {
+                Inside::Event(event) => event,
+                Inside::Looked(saves, found) => match task.looked(saves, found) {
+                    Some(head) => Event::Outside(head),
+                    None => continue,
+                },
+            },
             message = messages.recv() => match message {
                 Some(Message::Event(event)) => event,
                 Some(Message::Join(id, person, role, out)) => {
@@ -88,8 +105,8 @@ pub async fn run(
 impl Task {
     /// Returns whether the session is over.
     fn take(&mut self, event: Event) -> bool {
-        if let Event::Moved(path) = &event {
-            self.handle.lock().path.clone_from(path);
+        if matches!(event, Event::Saved(..) | Event::SaveFailed(_)) {
+            self.saves += 1;
         }
         if let Event::Saved(..) = &event {
             self.server.live().notice(&self.handle, "saved", None);
@@ -135,6 +152,7 @@ impl Task {
                 let _ = out.map(|out| out.send(Out::Close(why)));
             }
             Action::Save { base, text, editor, others } => {
+                self.saves += 1;
                 self.beside(Self::save, (base, text, editor, others));
             }
             Action::Over => {}
@@ -150,7 +168,7 @@ impl Task {
         let inside = self.inside.clone();
         tokio::spawn(async move {
             // The task may have ended with the server.
-            let _ = inside.send(work.await);
+            let _ = inside.send(Inside::Event(work.await));
         });
     }
 
@@ -240,22 +258,48 @@ impl Task {
         }
     }
 
-    /// Looks whether the note is what it was, and where.
-    fn look_outside(&self) {
-        let (server, handle) = (Arc::clone(&self.server), self.handle.clone());
+    /// Looks whether the note is what it was, and where. One look at a time: of two, the earlier
+    /// could answer last.
+    fn look_outside(&mut self) {
+        if let Some(again) = &mut self.looking {
+            *again = true;
+            return;
+        }
+        self.looking = Some(false);
+        let (server, saves) = (Arc::clone(&self.server), self.saves);
+        let (vault, note) = (self.handle.vault, self.handle.note);
         let inside = self.inside.clone();
         tokio::spawn(async move {
-            let (vault, note) = (handle.vault, handle.note);
-            match server.blocking(move |s| head(s, &vault, &note)).await {
-                Ok((head, path)) => {
-                    if let Some(path) = path.filter(|path| *path != handle.path()) {
-                        let _ = inside.send(Event::Moved(path));
-                    }
-                    let _ = inside.send(Event::Outside(head));
-                }
-                Err(error) => tracing::warn!(message = error.message, "the note was not read"),
-            }
+            let found = server.blocking(move |s| head(s, &vault, &note)).await;
+            // The task may have ended with the server.
+            let _ = inside.send(Inside::Looked(saves, found));
         });
+    }
+
+    /// What a look found; `None` where that may be older than our own last checkpoint.
+    fn looked(
+        &mut self,
+        saves: u64,
+        found: Result<(Head, Option<String>), ApiError>,
+    ) -> Option<Head> {
+        let again = self.looking.take() == Some(true) || saves != self.saves;
+        if again {
+            self.look_outside();
+        }
+        match found {
+            Ok(_) if saves != self.saves => None,
+            Ok((head, path)) => {
+                if let Some(path) = path.filter(|path| *path != self.handle.path()) {
+                    self.handle.lock().path.clone_from(&path);
+                    self.take(Event::Moved(path));
+                }
+                Some(head)
+            }
+            Err(error) => {
+                tracing::warn!(message = error.message, "the note was not read");
+                None
+            }
+        }
     }
 
     fn end(self) {
