@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for terminals")]
 
 mod bench;
+mod bench_live;
 mod ci;
 mod debian;
 mod edges;
@@ -33,6 +34,8 @@ enum Task {
     Merges(merges::Args),
     /// Measures `cru` beside other tools and writes docs/bench.md.
     Bench(bench::Args),
+    /// Loads live sessions of `cru` and prints what each load cost.
+    BenchLive(bench_live::Args),
     /// Runs a command and writes what it cost to a file (used by `bench`).
     #[command(hide = true)]
     Measure(bench::measure::MeasureArgs),
@@ -54,6 +57,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Ci(args) => ci::run(&args),
         Task::Deps => ci::deps(),
         Task::Bench(args) => bench::run(&args),
+        Task::BenchLive(args) => bench_live::run(&args),
         Task::Measure(args) => bench::measure::measure(&args),
         Task::Rsh(args) => bench::measure::rsh(&args),
     };
