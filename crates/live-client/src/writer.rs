@@ -127,6 +127,8 @@ pub struct Writer {
     token: String,
     session: Session,
     doc: LoroDoc,
+    /// What came since the last word: each import into a document that is shown walks its graph.
+    heard: Vec<Vec<u8>>,
     pending: Vec<(BatchId, Vec<String>)>,
     typed: u64,
     dice: u64,
@@ -139,7 +141,7 @@ impl Writer {
         let name = name.to_owned();
         let dice = name.bytes().fold(7, |dice: u64, byte| dice * 31 + u64::from(byte));
         let (token, doc, pending) = (token.to_owned(), LoroDoc::new(), Vec::new());
-        Self { name, token, session, doc, pending, typed: 0, dice, ledger }
+        Self { name, token, session, doc, heard: Vec::new(), pending, typed: 0, dice, ledger }
     }
 
     /// Types until told to stop and all was acknowledged.
@@ -176,6 +178,7 @@ impl Writer {
         connection: &mut Connection,
         orders: &mut Orders,
     ) -> Result<(), Broken> {
+        self.take_in()?;
         self.doc.set_peer_id(fresh_peer()).map_err(anyhow::Error::from)?;
         connection.join(self.doc.oplog_vv().encode()).await.map_err(fall)?;
         let mut pace = tokio::time::interval(orders.pace);
@@ -197,12 +200,10 @@ impl Writer {
                         joined = Some(version);
                     }
                     Heard::Update(update) => {
-                        let status = self.doc.import(&update).map_err(anyhow::Error::from)?;
-                        if status.pending.is_some() {
-                            return Err(Broken::Fault(anyhow::anyhow!("an update has a gap")));
-                        }
+                        self.heard.push(update);
                         // The first after a join is all that we lacked.
                         if let Some(version) = joined.take() {
+                            self.take_in()?;
                             self.send_again(connection, &version).await?;
                             ready = true;
                             self.ledger.lock().joins += 1;
@@ -231,6 +232,16 @@ impl Writer {
         }
     }
 
+    fn take_in(&mut self) -> Result<()> {
+        let heard = std::mem::take(&mut self.heard);
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let status = self.doc.import_batch(&heard)?;
+        ensure!(status.pending.is_none(), "an update has a gap");
+        Ok(())
+    }
+
     async fn send_again(&mut self, connection: &mut Connection, has: &[u8]) -> Result<(), Broken> {
         let words: Vec<String> =
             std::mem::take(&mut self.pending).into_iter().flat_map(|(_, words)| words).collect();
@@ -247,6 +258,7 @@ impl Writer {
     }
 
     async fn type_one(&mut self, connection: &mut Connection) -> Result<(), Broken> {
+        self.take_in()?;
         self.typed += 1;
         let word = format!("{}n{}", self.name, self.typed);
         let text = self.doc.get_text(CONTAINER);
