@@ -123,7 +123,7 @@ pub struct Notice {
 }
 
 impl Live {
-    /// No session yet; [`Self::resume`] takes up those that were live.
+    /// No session yet; [`resume`] takes up those that were live.
     pub fn new(parts: LiveParts) -> Self {
         Self {
             documents: Arc::new(DocumentsHost::new(parts.spawner)),
