@@ -7,14 +7,14 @@ import { token } from "./session.js";
 
 /** @typedef {import("./paths.js").Note} Note */
 /**
- * @typedef {{id: string, vault: string, path: string, people: {user: string, device: string}[]}}
- *   Live
+ * @typedef {{id: string, vault: string, path: string, people: {name: string}[]}} Live
  * @typedef {{version: string, note: string, op: string, path: string | null,
  *   from: string | null, kind: "note" | "asset" | null, bytes: number | null,
  *   stamp: {ms: number}, author: string, parents: string[],
  *   user: {id: string, email: string | null} | null,
  *   device: {id: string, name: string | null} | null,
- *   with: {user: {id: string, email: string | null}}[], received_ms: number | null,
+ *   with: {user: {id: string, email: string | null}}[], session: string | null,
+ *   received_ms: number | null,
  *   seq: number}} Revision
  */
 

@@ -360,6 +360,9 @@ pub struct Log {
     /// At most so many versions.
     #[arg(short = 'n', long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Every version of a live session, which are one line otherwise.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `cru show`

@@ -63,6 +63,8 @@ pub struct Entry {
     pub device: Option<(String, String)>,
     /// Who else wrote it, in a live session: addresses.
     pub with: Vec<String>,
+    /// The live session it was written in.
+    pub session: Option<String>,
     /// When the server got it; `None` when it has not, or was not asked.
     pub received_ms: Option<u64>,
     /// Whether it is still to be sent.
@@ -86,6 +88,7 @@ impl Entry {
             user: revision.user.as_ref().map(named),
             device: revision.device.as_ref().map(named),
             with: co_authors(&revision),
+            session: revision.session,
             version: revision.version,
             note: revision.note,
             op: revision.op,
@@ -120,6 +123,7 @@ impl Entry {
             user: None,
             device: None,
             with: Vec::new(),
+            session: None,
             received_ms: None,
             unsent: unsent.contains(&revision.id),
         }
@@ -144,6 +148,7 @@ impl Entry {
             "device": id(&self.device),
             "device_name": name(&self.device),
             "with": self.with,
+            "session": self.session,
             "received_ms": self.received_ms,
             "kind": self.path.is_some().then_some(if self.is_note { "note" } else { "asset" }),
             "bytes": self.bytes,

@@ -54,8 +54,12 @@ pub const PRESENCE_KEYS_MAX: usize = 4;
 /// which an edit is to be on disk.
 pub const QUIET_MS: u64 = 1_000;
 
-/// At most this long between checkpoints while somebody types, in milliseconds.
-pub const CHECKPOINT_MS: u64 = 5_000;
+/// How long the oldest edit waits for a checkpoint while somebody types on, in milliseconds: within
+/// the same two seconds; and where checkpoints take long themselves, at most.
+pub const CHECKPOINT_MS: (u64, u64) = (1_500, 5_000);
+
+/// The share of a room's time that checkpoints may take while somebody types on: one in so many.
+pub const CHECKPOINT_SHARE: u64 = 10;
 
 /// How long an emptied or deleted file is not yet believed, in milliseconds: editors that write
 /// in place empty a file before they fill it.

@@ -22,7 +22,7 @@ use crate::document::{Peer, Sender};
 use crate::documents::{Answer, Ask, Brought, Version};
 use crate::frames::Frame;
 use crate::limits::{
-    CHECKPOINT_MS, IDLE_MS, LAG_MS, LEFT_MS, PEOPLE_MS, QUIET_MS, RETRY_MS, TICK_MS, UNLOOKED_MS,
+    IDLE_MS, LAG_MS, LEFT_MS, PEOPLE_MS, QUIET_MS, RETRY_MS, TICK_MS, UNLOOKED_MS,
 };
 use crate::line_ends::{Ends, lf};
 use crate::presence::Presence;
@@ -350,6 +350,9 @@ pub struct Room {
     /// When the oldest and the newest edit came that are in no checkpoint.
     unsaved: Option<(u64, u64)>,
     saving: Option<Saving>,
+    /// When the text of the last checkpoint was asked for, and how long it took to be stored.
+    save_begun_ms: u64,
+    save_took_ms: u64,
     outside: Option<Outside>,
     /// No checkpoint before this time, after one failed; and how long to wait after the next.
     retry: Option<(u64, u64)>,
@@ -400,6 +403,8 @@ impl Room {
             editors: begun.editors,
             unsaved,
             saving: None,
+            save_begun_ms: now_ms,
+            save_took_ms: 0,
             outside: None,
             retry: None,
             ending: None,
@@ -469,7 +474,7 @@ impl Room {
             self.flushed_unwritten || self.ending.is_some() || self.clients.values().any(waits);
         let due = [
             soon.then_some(now_ms + TICK_MS.0),
-            self.unsaved.map(|(first, last)| (last + QUIET_MS).min(first + CHECKPOINT_MS)),
+            self.unsaved.map(|(first, last)| (last + QUIET_MS).min(first + self.checkpoint_ms())),
             self.unlooked.then_some(self.looked_ms + UNLOOKED_MS),
             self.outside.as_ref().map(Outside::believed_from_ms),
             self.people_changed.then_some(self.people_told_ms + PEOPLE_MS),

@@ -202,6 +202,9 @@ pub struct Revision {
     /// Who else wrote it, in a live session.
     #[serde(default)]
     pub with: Vec<CoAuthor>,
+    /// The live session it was written in.
+    #[serde(default)]
+    pub session: Option<String>,
     /// When it arrived, by the server's clock.
     pub received_ms: Option<u64>,
     /// Where it stands in the server's order.

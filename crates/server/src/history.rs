@@ -313,7 +313,8 @@ fn revision_shown(
         "device": device,
         "with": others_shown(server, names, revision.origin.as_ref())?,
         "received_ms": revision.origin.as_ref().map(|origin| origin.received_ms),
-        "address": revision.origin.as_ref().map(|origin| origin.address.as_str()),
+        "session": revision.origin.as_ref().and_then(Origin::session),
+        "address": revision.origin.as_ref().and_then(Origin::peer),
         "seq": revision.seq.0,
     }))
 }

@@ -20,10 +20,31 @@ pub struct Origin {
     pub device: DeviceId,
     /// Milliseconds since 1970 by the server's clock.
     pub received_ms: u64,
-    /// The peer's address as text; cut to [`ADDRESS_BYTES_MAX`].
+    /// The peer's address as text, or the live session it was written in ([`Origin::in_session`]);
+    /// cut to [`ADDRESS_BYTES_MAX`].
     pub address: String,
     /// Who else wrote it, where several did in a live session.
     pub others: Vec<(UserId, DeviceId)>,
+}
+
+/// Begins the address of what was written in a live session; no address of a peer has it.
+const SESSION: &str = "session ";
+
+impl Origin {
+    /// The address of what a live session stores.
+    pub fn in_session(id: &str) -> String {
+        format!("{SESSION}{id}")
+    }
+
+    /// The live session it was written in.
+    pub fn session(&self) -> Option<&str> {
+        self.address.strip_prefix(SESSION)
+    }
+
+    /// The peer's address, if it came from one.
+    pub fn peer(&self) -> Option<&str> {
+        self.session().is_none().then_some(self.address.as_str())
+    }
 }
 
 /// Longest address kept, in bytes: an IPv6 address with a zone and a port fits.

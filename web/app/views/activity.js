@@ -6,8 +6,9 @@ import { at, get, query } from "../api.js";
 import { route, to } from "../route.js";
 import { changes, live } from "../store.js";
 import { Problem, Time, Waiting, useTitle } from "../ui.js";
-import { author, deed } from "./history.js";
-import { Bar } from "./vault.js";
+import { authors, deed } from "./history.js";
+import { sittings, when } from "../sittings.js";
+import { Bar, names } from "./vault.js";
 
 /** @typedef {import("../store.js").Revision} Revision */
 
@@ -52,11 +53,12 @@ export function Activity() {
     <div class="column">
       ${now.length > 0 && html`<section><h2>Now</h2><ul class="lines">${now.map((one) => html`<li key=${one.id}>
         <a href=${to.edit(name, one.path)}><span class="dot live"></span><strong>${shownName(one.path)}</strong>
-        <small>${one.people.map(({ user, device }) => (device ? `${user} (${device})` : user)).join(", ")}</small></a></li>`)}</ul></section>`}
+        <small>${names(one)}</small></a></li>`)}</ul></section>`}
       ${error && html`<${Problem} error=${error} />`}
       ${!list ? !error && html`<${Waiting} />` : list.length === 0 ? html`<p class="empty">Nothing happened yet.</p>`
-      : html`<div aria-live="polite" aria-relevant="additions">${list.map((one) => {
-        const ms = one.received_ms ?? one.stamp.ms;
+      : html`<div aria-live="polite" aria-relevant="additions">${sittings(list).map((sitting) => {
+        const [one] = sitting;
+        const ms = when(one);
         const today = day.format(ms);
         const header = today === last ? null : html`<h2 class="day">${today}</h2>`;
         last = today;
@@ -64,7 +66,7 @@ export function Activity() {
         return html`${header}<ul class="lines"><li key=${one.version}>
           <a href=${path ? to.history(name, path) : to.list(name, "deleted")}>
             <strong>${path ? shownName(path) : "A note"}</strong>
-            <small>${author(one)} ${deed(one)}${one.device?.name ? ` on ${one.device.name}` : ""} ${place(path) && `· ${place(path)}`}</small>
+            <small>${authors(sitting)} ${deed(one)}${one.device?.name ? ` on ${one.device.name}` : ""} ${place(path) && `· ${place(path)}`}</small>
             <${Time} ms=${ms} /></a></li></ul>`;
       })}</div>`}
       ${next && html`<p><button onClick=${older}>Older</button></p>`}

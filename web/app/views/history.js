@@ -5,6 +5,7 @@ import { place, restore, shownName } from "../actions.js";
 import { all, at, query, text } from "../api.js";
 import { go, route, to } from "../route.js";
 import { nameOf } from "../session.js";
+import { sittings, when } from "../sittings.js";
 import { mayWrite, notes } from "../store.js";
 import { Icon, Problem, Time, Waiting, size, useLoaded, useTitle } from "../ui.js";
 import { Compare } from "./compare.js";
@@ -27,14 +28,38 @@ export function deed(one) {
   return DONE[one.op] ?? one.op;
 }
 
-/** Who did it. @param {Revision} one */
-export const author = (one) => {
+/** Who did it. @param {Revision[]} sitting */
+export const authors = (sitting) => {
+  const [one] = sitting;
   if (one.author === "merge" && !one.user) return "Merge";
   const known = (/** @type {any} */ user) => nameOf(user && { email: user.email, user: user.id });
   // In a live session several write one version; somebody on two devices is one of them.
-  const all = [one.user, ...(one.with ?? []).map(({ user }) => user)].map(known);
+  const all = sitting.flatMap(({ user, with: others }) => (
+    [user, ...(others ?? []).map((other) => other.user)])).map(known);
   return [...new Set(all)].join(" and ");
 };
+
+/**
+ * A line of the list, and the place of its newest version.
+ * @typedef {{key: string, first: number, sitting: [Revision, ...Revision[]]}} Row
+ */
+
+/** @param {Revision[]} list of one note @returns {Row[]} */
+function rowsOf(list) {
+  let next = 0;
+  return sittings(list).map((sitting) => {
+    const first = next;
+    next += sitting.length;
+    // Its oldest version: newer ones join a sitting while one looks at it.
+    return { key: /** @type {Revision} */ (sitting.at(-1)).version, first, sitting };
+  });
+}
+
+/** How long a sitting was, in words. @param {[Revision, ...Revision[]]} sitting */
+function lasted(sitting) {
+  const seconds = Math.ceil((when(sitting[0]) - when(sitting.at(-1) ?? sitting[0])) / 1000);
+  return seconds < 100 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+}
 
 /** @param {{path: string}} props */
 export function History({ path }) {
@@ -47,19 +72,39 @@ export function History({ path }) {
     return /** @type {Revision[]} */ (items);
   }, [path, note?.version]);
   const [chosen, setChosen] = useState(0);
+  const [open, setOpen] = useState(/** @type {Set<string>} */ (new Set()));
   const [whole, setWhole] = useState(false);
   const [now, setNow] = useState(false);
   const count = list?.length ?? 0;
   const index = Math.min(chosen, Math.max(count - 1, 0));
   const one = list?.[index];
-  // What it is set against: its first parent, which is nearly always the entry below.
+  const rows = useMemo(() => rowsOf(list ?? []), [list]);
+  // The slider stops at every version; the list shows those of a sitting where one looks at them.
+  const isOpen = (/** @type {Row} */ row) => (
+    open.has(row.key) || (index > row.first && index < row.first + row.sitting.length));
+  const shown = rows.flatMap((row) => (isOpen(row) ? row.sitting.map((_, n) => row.first + n) : [row.first]));
+  const row = rows.find(({ first, sitting }) => index >= first && index < first + sitting.length);
+  // What is shown is set against what was before it: its first parent, nearly always the one below.
+  const oldest = one && row && index === row.first && !isOpen(row) ? row.sitting.at(-1) ?? one : one;
   const parent = useMemo(() => {
-    if (!one || !list) return null;
-    return list.find(({ version }) => version === one.parents[0]) ?? null;
-  }, [one, list]);
+    if (!oldest || !list) return null;
+    return list.find(({ version }) => version === oldest.parents[0]) ?? null;
+  }, [oldest, list]);
 
-  const move = (/** @type {number} */ by) => (
-    setChosen(Math.min(Math.max(index + by, 0), Math.max(count - 1, 0))));
+  const move = (/** @type {number} */ by) => {
+    const to = shown.indexOf(index) + by;
+    if (to >= 0 && to < shown.length) setChosen(shown[to]);
+  };
+  const toggle = (/** @type {Row} */ which) => {
+    const next = new Set(open);
+    if (isOpen(which)) {
+      next.delete(which.key);
+      if (which === row) setChosen(which.first);
+    } else {
+      next.add(which.key);
+    }
+    setOpen(next);
+  };
   useEffect(() => {
     const keys = (/** @type {KeyboardEvent} */ event) => {
       if (event.ctrlKey || event.metaKey || event.altKey
@@ -91,15 +136,23 @@ export function History({ path }) {
       <div class="history-past">
         <label class="slider"><span class="away">Through time</span>
           <input type="range" min="0" max=${count - 1} value=${count - 1 - index} disabled=${count < 2}
-            aria-valuetext=${`${deed(one)} by ${author(one)}, ${new Date(one.received_ms ?? one.stamp.ms).toLocaleString()}`}
+            aria-valuetext=${`${deed(one)} by ${authors([one])}, ${new Date(when(one)).toLocaleString()}`}
             onInput=${(/** @type {any} */ event) => setChosen(count - 1 - Number(event.target.value))} />
           <span class="slider-ends" aria-hidden="true"><span>first</span><span>now</span></span></label>
         <ol class="timeline" aria-label="Versions, newest first">
-          ${list.map((each, n) => html`<li key=${each.version}>
-            <button aria-current=${n === index ? "true" : undefined} onClick=${() => setChosen(n)}>
-              <span><strong>${author(each)}</strong> ${deed(each)}</span>
-              <small>${each.device?.name ? `${each.device.name} · ` : ""}<${Time} ms=${each.received_ms ?? each.stamp.ms} /></small>
-            </button></li>`)}
+          ${rows.map((each) => {
+            const several = each.sitting.length > 1;
+            const opened = several && isOpen(each);
+            const versions = opened ? each.sitting : each.sitting.slice(0, 1);
+            return html`${versions.map((version, n) => html`<li key=${version.version} class=${opened && n > 0 ? "within" : ""}>
+              <button aria-current=${each.first + n === index ? "true" : undefined} onClick=${() => setChosen(each.first + n)}>
+                <span><strong>${authors(opened ? [version] : each.sitting)}</strong> ${deed(version)}</span>
+                <small>${version.device?.name ? `${version.device.name} · ` : ""}<${Time} ms=${when(version)} /></small>
+              </button>
+              ${several && n === 0 && html`<button class="plain sitting" aria-expanded=${opened}
+                onClick=${() => toggle(each)}><span class=${opened ? "turn open" : "turn"}><${Icon} name="chevron" /></span>${
+                  each.sitting.length} versions, ${lasted(each.sitting)}</button>`}</li>`)}`;
+          })}
         </ol>
       </div>
       <section class="history-what" aria-label="What changed">
@@ -110,8 +163,8 @@ export function History({ path }) {
             onClick=${() => void restore(one.version, "Restored.", one.path ?? undefined,
               head && head.path !== null ? head.version : undefined)}>Restore this</button>`}
         </div>
-        <${Change} key=${`${one.version} ${now}`} name=${name} whole=${whole}
-          before=${now && index > 0 ? one : parent} parent=${now ? "" : one.parents[0] ?? ""}
+        <${Change} key=${`${one.version} ${oldest?.version} ${now}`} name=${name} whole=${whole}
+          before=${now && index > 0 ? one : parent} parent=${now ? "" : oldest?.parents[0] ?? ""}
           after=${now && index > 0 && head ? head : one} />
       </section>
     </div>`}`;

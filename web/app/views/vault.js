@@ -84,6 +84,9 @@ export const Bar = ({ title, children, before }) => html`<header class="bar">
   <div class="bar-side">${children}</div>
 </header>`;
 
+/** Who writes in a session, in words. @param {import("../store.js").Live} session */
+export const names = ({ people }) => people.map(({ name }) => name).join(", ");
+
 function Home() {
   const name = route.value.vault;
   useTitle(name);
@@ -100,7 +103,7 @@ function Home() {
         counted(conflicts.value, "conflict")} to look at</a>: two edits met in one place, and one was set aside.</p>`}
       ${now.length > 0 && html`<section><h2>Being written now</h2><ul class="lines">${now.map((one) => html`
         <li key=${one.id}><a href=${to.edit(name, one.path)}><span class="dot live"></span><strong>${shownName(one.path)}</strong>
-          <small>${one.people.map(({ user }) => user).join(", ")}</small></a></li>`)}</ul></section>`}
+          <small>${names(one)}</small></a></li>`)}</ul></section>`}
       <section><h2>Changed last</h2>
         ${last.length === 0 ? html`<p class="empty">No notes yet.${mayWrite.value
           ? html` <button class="plain" onClick=${() => void newNote()}>Write the first</button>` : ""}</p>`

@@ -33,9 +33,57 @@ pub fn run(args: &Log, context: &Context) -> Outcome {
     }
     for entry in &entries {
         context.output.value(&entry.as_json())?;
-        context.output.line(line(context, entry, !of_note, folder.server().is_some()))?;
+    }
+    for Sitting { last, others } in sittings(&entries, args.all) {
+        context.output.line(line(context, last, !of_note, folder.server().is_some()))?;
+        if let Some(first) = others.last() {
+            let with = match others.len() {
+                1 => "one version".to_owned(),
+                more => format!("{more} versions"),
+            };
+            let span = span(last.stamp.0.saturating_sub(first.stamp.0));
+            let text =
+                format!("            {with} before it while it was written live, {span} (--all)");
+            context.output.line(context.output.paint(FAINT, text))?;
+        }
     }
     Ok(Exit::Ok)
+}
+
+/// Between two versions of one sitting, in milliseconds, at most.
+const SITTING_MS: u64 = 60_000;
+
+/// A version, and those before it that somebody who typed on left behind.
+struct Sitting<'a> {
+    last: &'a Entry,
+    others: Vec<&'a Entry>,
+}
+
+/// Versions of one live session between which nobody paused for long make one entry.
+fn sittings(entries: &[Entry], all: bool) -> Vec<Sitting<'_>> {
+    let mut found: Vec<Sitting<'_>> = Vec::new();
+    for entry in entries {
+        let joins = |sitting: &&mut Sitting<'_>| {
+            let next = sitting.others.last().unwrap_or(&sitting.last);
+            !all && entry.session.is_some()
+                && (&entry.session, entry.note) == (&next.session, next.note)
+                && (entry.op.as_str(), next.op.as_str()) == ("edit", "edit")
+                && next.stamp.0.saturating_sub(entry.stamp.0) <= SITTING_MS
+        };
+        match found.last_mut().filter(joins) {
+            Some(sitting) => sitting.others.push(entry),
+            None => found.push(Sitting { last: entry, others: Vec::new() }),
+        }
+    }
+    found
+}
+
+/// How long something took, for a person.
+fn span(ms: u64) -> String {
+    match ms.div_ceil(1_000) {
+        seconds @ 0..100 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
 }
 
 fn line(context: &Context, entry: &Entry, named: bool, remote: bool) -> String {

@@ -8,7 +8,7 @@ use super::{
     text_hash,
 };
 use crate::documents::{Ask, Version};
-use crate::limits::{CHECKPOINT_MS, DISBELIEF_MS, IDLE_MS, LEFT_MS, QUIET_MS};
+use crate::limits::{CHECKPOINT_MS, CHECKPOINT_SHARE, DISBELIEF_MS, IDLE_MS, LEFT_MS, QUIET_MS};
 
 /// A checkpoint on its way.
 #[derive(Debug)]
@@ -57,8 +57,13 @@ impl Room {
             return false;
         }
         let quiet = now_ms.saturating_sub(last) >= QUIET_MS;
-        let long = now_ms.saturating_sub(first) >= CHECKPOINT_MS;
+        let long = now_ms.saturating_sub(first) >= self.checkpoint_ms();
         quiet || long || self.clients.is_empty() || self.ending.is_some()
+    }
+
+    /// How long the oldest edit waits at most: longer where the last checkpoint took long.
+    pub(super) fn checkpoint_ms(&self) -> u64 {
+        (self.save_took_ms * CHECKPOINT_SHARE).clamp(CHECKPOINT_MS.0, CHECKPOINT_MS.1)
     }
 
     /// The text was read: store it, if Layer 1 has another one.
@@ -92,11 +97,13 @@ impl Room {
         let write = Write { intent: Some(intent.clone()), ..Write::default() };
         let editors = std::mem::take(&mut self.editors);
         self.unsaved = None;
+        self.save_begun_ms = now_ms;
         self.write(Then::Save(Saving { intent, text: file, editors }), write);
     }
 
     pub(super) fn saved(&mut self, now_ms: u64, version: VersionId, head: Head) {
         let Some(Saving { intent, .. }) = self.saving.take() else { return };
+        self.save_took_ms = now_ms.saturating_sub(self.save_begun_ms);
         self.retry = None;
         let told =
             serde_json::json!({ "type": "saved", "version": version.to_string(), "ms": now_ms });

@@ -54,6 +54,23 @@ fn what_one_types_the_other_sees_and_the_file_has_after_a_pause() {
 }
 
 #[test]
+fn what_is_typed_without_a_pause_is_in_the_file_within_two_seconds() {
+    let mut world = joined(NOTE, &[0]);
+    let mut words = Vec::new();
+    for _ in 0..40 {
+        words.push(world.type_something(0));
+        world.flush(0);
+        world.wait(QUIET_MS / 5);
+        let file = world.layer1.head().text.unwrap();
+        let old = words.len().saturating_sub(2_000 / (QUIET_MS as usize / 5));
+        for word in &words[..old] {
+            assert!(file.contains(word), "{word} of {words:?}");
+        }
+    }
+    assert!(world.layer1.saves.len() < 10, "{} versions in 8 s", world.layer1.saves.len());
+}
+
+#[test]
 fn a_checkpoint_is_by_the_last_editor_and_names_the_others() {
     let mut world = joined(NOTE, &[0, 1, 2]);
     for at in [0, 2, 1, 2] {

@@ -221,7 +221,7 @@ impl Task {
             user: editor.user,
             device: editor.device,
             received_ms: server.now_ms(),
-            address: String::new(),
+            address: Origin::in_session(&handle.id),
             others: others.iter().map(|other| (other.user, other.device)).collect(),
         };
         let (vault, note) = (handle.vault, handle.note);
