@@ -25,6 +25,7 @@ use crucible_trust::capability::Subject;
 use crucible_trust::name::VaultName;
 use crucible_trust::pairing::PairingCode;
 use crucible_trust::rights::Rights;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::commands::live_documents;
@@ -61,6 +62,8 @@ pub struct Running {
     scheme: &'static str,
     data: PathBuf,
     stop: Option<oneshot::Sender<()>>,
+    server: Arc<Server>,
+    runtime: Handle,
     thread: Option<JoinHandle<Outcome<()>>>,
     _lock: File,
 }
@@ -179,6 +182,7 @@ impl Running {
             limits: Limits::default(),
         };
         let server = Server::new(config, backends, Arc::new(world::now_ms));
+        let (at_server, handle) = (Arc::clone(&server), runtime.handle().clone());
         let (stop, stopped) = oneshot::channel();
         let serving = move || {
             let shutdown = async {
@@ -192,7 +196,16 @@ impl Running {
         let thread = thread.spawn(serving).during("starting the server")?;
         let scheme = if plan.tls.is_some() { "https" } else { "http" };
         let stop = Some(stop);
-        Ok(Self { address, scheme, data: plan.data, stop, thread: Some(thread), _lock: lock })
+        Ok(Self {
+            address,
+            scheme,
+            data: plan.data,
+            stop,
+            server: at_server,
+            runtime: handle,
+            thread: Some(thread),
+            _lock: lock,
+        })
     }
 
     /// `http(s)://ADDRESS` as it listens.
@@ -216,6 +229,12 @@ impl Running {
     /// What the accounts say.
     pub fn accounts(&self) -> Outcome<Accounts> {
         accounts(&self.data)
+    }
+
+    /// Stores what is being written live as versions, so that a last round has all of it. Says
+    /// whether there was anything live.
+    pub fn settle(&self) -> bool {
+        !self.has_ended() && self.runtime.block_on(crucible_server::live::settle(&self.server))
     }
 
     /// Takes no new request, lets those in flight finish, and ends.

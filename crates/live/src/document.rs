@@ -2,23 +2,23 @@
 //!
 //! Invariants: the library's document stays *detached* (attached, each import walks its graph:
 //! 0.65 to 2.5 ms instead of 1 to 2 µs); everything it took is also in its log, so a document that
-//! foreign bytes broke is built anew without them; only the host seeds, with peers that no
+//! foreign bytes broke is built anew without them; **what is given out was taken by another
+//! document first** (the mirror), as clients will take it; only the host seeds, with peers that no
 //! client may use; nothing here gives out shallow snapshots.
 //!
 //! Foreign bytes can panic the library (loro#1046, #1068, #1118): every call that sees them is
 //! guarded, and what panicked is thrown away whole. Some abort the process, which no guard stops:
 //! whoever takes bytes from strangers keeps documents in a process of their own
-//! (`docs/decisions/0015`).
+//! (`docs/decisions/0015`). And some are taken without a word, and what the library then makes of
+//! them is what it cannot read itself (one changed bit in 400): hence the mirror.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use loro::{
-    ContainerID, ContainerType, EncodedBlobMode, ExportMode, ID, LoroDoc, UpdateOptions,
-    VersionVector,
-};
+use crucible_core::text_diff::edits;
+use loro::{ContainerID, ContainerType, EncodedBlobMode, ExportMode, ID, LoroDoc, VersionVector};
 
 use crate::limits::{DOCUMENT_BYTES_MAX, IMPORTS_MAX, UPDATE_BYTES_MAX};
 
@@ -33,9 +33,6 @@ pub const CONTAINER: &str = "text";
 
 /// Peers from here on are the host's: the first seeds, each later one brings one edit from outside.
 pub const HOST_PEERS: Range<Peer> = (u64::MAX - u32::MAX as u64)..u64::MAX;
-
-/// Above this, edits from outside are found by lines, in bytes: by characters it is quadratic.
-const BY_LINES_BYTES: usize = 64 << 10;
 
 /// A state of the document: which edits of whom are in it. Encoded as the library's version vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +85,9 @@ pub enum Refusal {
     /// It touches something else than the note's text.
     #[error("the update touches something else than the text")]
     ForeignContainer,
+    /// It brings other edits than its head says.
+    #[error("the update is not what it says")]
+    Misleading,
     /// It follows edits that are not here; the sender should join again by version.
     #[error("the update follows edits that are not here")]
     Gap,
@@ -139,9 +139,16 @@ struct Log {
 #[derive(Debug)]
 pub struct Document {
     doc: LoroDoc,
+    /// What a client has that was there from the beginning: it never saw foreign bytes, only what
+    /// `doc` made of them. `None` when not even that can be had; then nothing is given out.
+    mirror: Option<LoroDoc>,
     log: Log,
     /// So many of the log's updates have been looked at.
     looked: usize,
+    /// So many are in the mirror.
+    mirrored: usize,
+    /// The last update that the mirror took, and what it followed.
+    newest: Option<(VersionVector, Vec<u8>)>,
     /// Who brought what a look broke over, until somebody asks.
     poisoners: BTreeSet<Sender>,
     /// At most this long: the text at the last count, and all bytes that came since.
@@ -156,7 +163,7 @@ impl Document {
         doc.set_peer_id(HOST_PEERS.start).expect("a fresh document takes any peer");
         doc.get_text(CONTAINER).insert(0, text).expect("0 is in every text");
         doc.commit();
-        let snapshot = exported(&doc, ExportMode::Snapshot);
+        let snapshot = exported(&doc, ExportMode::Snapshot).expect("it is its own text alone");
         Self::open(&snapshot).expect("its own snapshot is readable")
     }
 
@@ -168,7 +175,18 @@ impl Document {
         let log = Log { snapshot: snapshot.into(), updates: Vec::new() };
         let doc = guarded(|| log.replay()).flatten().ok_or(Unreadable)?;
         let bytes_at_most = guarded(|| current_text(&doc)).ok_or(Unreadable)?.len();
-        Ok(Self { doc, log, looked: 0, poisoners: BTreeSet::new(), bytes_at_most })
+        let mut document = Self {
+            doc,
+            mirror: None,
+            log,
+            looked: 0,
+            mirrored: 0,
+            newest: None,
+            poisoners: BTreeSet::new(),
+            bytes_at_most,
+        };
+        document.mirror_anew();
+        Ok(document)
     }
 
     /// Which edits it holds.
@@ -191,6 +209,10 @@ impl Document {
         if update.len() > UPDATE_BYTES_MAX {
             return Err(Refusal::TooLarge);
         }
+        if look == Look::Now {
+            // What breaks the look after this import is then this import.
+            self.look();
+        }
         let before = self.doc.oplog_vv();
         let new = new_edits(update, &before)?;
         if new.iter().any(|edits| HOST_PEERS.contains(&edits.peer) || !is_senders(edits.peer)) {
@@ -199,13 +221,10 @@ impl Document {
         if new.is_empty() {
             return Ok(Imported { peers: BTreeSet::new() });
         }
-        if look == Look::Now {
-            // What breaks the look after this import is then this import.
-            self.look();
-        }
-        self.take(sender, update, &new, look).inspect_err(|_| self.rebuild())?;
+        self.take(sender, update, (&before, &new), look).inspect_err(|_| self.rebuild())?;
         if self.log.updates.len() >= IMPORTS_MAX {
-            self.snapshot();
+            // Without one, the log is long for longer.
+            let _ = self.snapshot();
         }
         Ok(Imported { peers: new.iter().map(|edits| edits.peer).collect() })
     }
@@ -215,13 +234,19 @@ impl Document {
         &mut self,
         sender: Sender,
         update: &[u8],
-        new: &[Edits],
+        (before, new): (&VersionVector, &[Edits]),
         look: Look,
     ) -> Result<(), Refusal> {
         let imported = guarded(|| self.doc.import(update)).ok_or(Refusal::Panicked)?;
         let status = imported.map_err(|_| Refusal::Malformed)?;
         if status.pending.is_some() {
             return Err(Refusal::Gap);
+        }
+        // Its head may say something else than what is in it.
+        let mut said = before.clone();
+        said.extend(new.iter().map(|edits| (edits.peer, edits.counters.end)));
+        if self.doc.oplog_vv() != said {
+            return Err(Refusal::Misleading);
         }
         let text = ContainerID::new_root(CONTAINER, ContainerType::Text);
         let strays = guarded(|| {
@@ -252,29 +277,75 @@ impl Document {
         Ok(())
     }
 
-    /// Looks at the text. What breaks it is taken out again, with all that builds on it; who
-    /// brought it is in [`Self::poisoners`].
+    /// Looks at the text, and lets the mirror take what it lacks. What breaks either is taken out
+    /// again, with all that builds on it; who brought it is in [`Self::poisoners`].
     pub fn look(&mut self) {
-        if self.looked == self.log.updates.len() {
-            return;
+        let taken = self.log.updates.len();
+        let looked = self.looked == taken || guarded(|| looked_at(&self.doc)).flatten().is_some();
+        if looked && self.mirrors() {
+            self.looked = taken;
+        } else {
+            self.sift();
         }
-        if guarded(|| looked_at(&self.doc)).flatten().is_some() {
-            self.looked = self.log.updates.len();
-            return;
+    }
+
+    /// Lets the mirror take what it lacks, if it can.
+    fn mirrors(&mut self) -> bool {
+        let taken = self.log.updates.len();
+        let Some(mirror) = &self.mirror else { return false };
+        if self.mirrored == taken {
+            return true;
         }
-        let unlooked = self.log.updates.split_off(self.looked);
-        self.rebuild();
-        for (sender, update) in unlooked {
+        let doc = &self.doc;
+        let took = guarded(|| {
+            let had = mirror.oplog_vv();
+            let update = exported(doc, ExportMode::updates(&had))?;
+            let status = mirror.import(&update).ok()?;
+            let whole = status.pending.is_none() && mirror.oplog_vv() == doc.oplog_vv();
+            whole.then_some((had, update))
+        });
+        self.newest = took.flatten();
+        if self.newest.is_none() {
+            self.mirror = None;
+            return false;
+        }
+        self.mirrored = taken;
+        true
+    }
+
+    /// A mirror of what the log has.
+    fn mirror_anew(&mut self) {
+        let whole = Log { snapshot: Arc::clone(&self.log.snapshot), updates: Vec::new() };
+        let old = std::mem::replace(&mut self.mirror, guarded(|| whole.replay()).flatten());
+        guarded(|| drop(old));
+        self.mirrored = 0;
+        self.mirrors();
+    }
+
+    /// Takes what was not looked at, or is in no mirror, again, one by one, without what breaks.
+    fn sift(&mut self) {
+        let unproven = self.log.updates.split_off(self.looked.min(self.mirrored));
+        self.begin_anew();
+        for (sender, update) in unproven {
             let imported = guarded(|| self.doc.import(&update).ok());
             let whole = imported.flatten().is_some_and(|status| status.pending.is_none());
-            if whole && guarded(|| looked_at(&self.doc)).flatten().is_some() {
-                self.log.updates.push((sender, update));
+            let good = whole && guarded(|| looked_at(&self.doc)).flatten().is_some();
+            self.log.updates.push((sender, update));
+            if good && self.mirrors() {
                 self.looked = self.log.updates.len();
             } else {
+                self.log.updates.pop();
                 self.poisoners.insert(sender);
-                self.rebuild();
+                self.begin_anew();
             }
         }
+    }
+
+    /// Document and mirror of what the log has.
+    fn begin_anew(&mut self) {
+        self.rebuild();
+        self.looked = self.log.updates.len();
+        self.mirror_anew();
     }
 
     /// Who brought what broke the document after it had been taken; told once. Then the others
@@ -321,9 +392,35 @@ impl Document {
         }
     }
 
+    /// All that came after `before`, the version at the last call, as the mirror took it.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when no client could take it.
+    pub fn news(&mut self, before: &DocVersion) -> Result<Vec<u8>, Unreadable> {
+        if !self.mirrors() {
+            self.sift();
+        }
+        match self.newest.take() {
+            Some((had, update)) if had == before.vector() => Ok(update),
+            _ => self.updates_since(before),
+        }
+    }
+
     /// Everything that is not in `known`, as one update.
-    pub fn updates_since(&self, known: &DocVersion) -> Vec<u8> {
-        exported(&self.doc, ExportMode::updates(&known.vector()))
+    ///
+    /// # Errors
+    /// [`Unreadable`] when no client could take it.
+    pub fn updates_since(&mut self, known: &DocVersion) -> Result<Vec<u8>, Unreadable> {
+        self.given(ExportMode::updates(&known.vector()))
+    }
+
+    /// What the mirror gives.
+    fn given(&mut self, mode: ExportMode<'_>) -> Result<Vec<u8>, Unreadable> {
+        if !self.mirrors() {
+            self.sift();
+        }
+        let mirror = self.mirror.as_ref().ok_or(Unreadable)?;
+        guarded(|| exported(mirror, mode)).flatten().ok_or(Unreadable)
     }
 
     /// The text with all edits in it.
@@ -354,17 +451,17 @@ impl Document {
         self.doc.detach();
         fork.set_peer_id(self.next_host_peer()).expect("the fork has nothing uncommitted");
         let container = fork.get_text(CONTAINER);
-        let options = UpdateOptions { timeout_ms: None, ..UpdateOptions::default() };
-        if container.len_utf8().max(text.len()) > BY_LINES_BYTES {
-            container.update_by_line(text, options)
-        } else {
-            container.update(text, options)
+        // The library's own comparison is quadratic: 56 s for 40 kB written anew.
+        for edit in edits(&container.to_string(), text).iter().rev() {
+            let Range { start, end } = edit.at;
+            container.delete_utf8(start, end - start).map_err(|_| Unreadable)?;
+            container.insert_utf8(start, edit.text).map_err(|_| Unreadable)?;
         }
-        .expect("it has no time limit");
         fork.commit();
-        let update = exported(&fork, ExportMode::updates(&past));
+        let update = exported(&fork, ExportMode::updates(&past)).ok_or(Unreadable)?;
         self.replay(OURS, &update)?;
         self.looked = self.log.updates.len();
+        self.mirrors();
         Ok((update, DocVersion::of(&fork.oplog_vv())))
     }
 
@@ -377,15 +474,24 @@ impl Document {
     }
 
     /// The whole document in one piece; what it was built from is forgotten in its favour.
-    pub fn snapshot(&mut self) -> Arc<[u8]> {
+    ///
+    /// # Errors
+    /// [`Unreadable`] when no client could take it; the document stays what it was.
+    pub fn snapshot(&mut self) -> Result<Arc<[u8]>, Unreadable> {
         self.look();
         if !self.log.updates.is_empty() {
-            let snapshot = exported(&self.doc, ExportMode::Snapshot);
-            self.log = Log { snapshot: snapshot.into(), updates: Vec::new() };
+            let snapshot = self.given(ExportMode::Snapshot)?;
+            let log = Log { snapshot: snapshot.into(), updates: Vec::new() };
+            let replayed =
+                guarded(|| log.replay().filter(|doc| current_text(doc) == current_text(&self.doc)));
+            let fresh = replayed.flatten().ok_or(Unreadable)?;
+            let old = std::mem::replace(&mut self.doc, fresh);
+            guarded(|| drop(old));
+            self.log = log;
             self.looked = 0;
-            self.rebuild();
+            self.mirror_anew();
         }
-        Arc::clone(&self.log.snapshot)
+        Ok(Arc::clone(&self.log.snapshot))
     }
 
     /// Builds the document anew from what it took, and throws the old one away.
@@ -452,8 +558,8 @@ fn current_text(doc: &LoroDoc) -> String {
     text
 }
 
-fn exported(doc: &LoroDoc, mode: ExportMode<'_>) -> Vec<u8> {
-    let bytes = doc.export(mode).expect("full exports of a whole document do not fail");
+fn exported(doc: &LoroDoc, mode: ExportMode<'_>) -> Option<Vec<u8>> {
+    let bytes = doc.export(mode).ok();
     // Some exports attach it again.
     doc.detach();
     bytes

@@ -4,8 +4,9 @@
 //! Invariants: one answer to each ask, in order; nothing here is the only copy of anything: whoever
 //! asks has the snapshot and the journal, and opens the document again after the process ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
@@ -45,9 +46,10 @@ pub enum Ask {
         #[n(1)] Vec<Brought>,
         #[n(2)] Vec<(Peer, Sender)>,
     ),
-    /// Take these updates; look at the text or not.
+    /// Take these updates; look at the text or not. Before, these peers are these connections',
+    /// unless they have written for another one.
     #[n(2)]
-    Import(#[n(0)] Vec<Brought>, #[n(1)] bool),
+    Import(#[n(0)] Vec<Brought>, #[n(1)] bool, #[n(2)] Vec<(Peer, Sender)>),
     /// Everything this version lacks; a snapshot when it is empty or from elsewhere.
     #[n(3)]
     Since(
@@ -64,7 +66,7 @@ pub enum Ask {
     /// The whole document in one piece.
     #[n(6)]
     Snapshot,
-    /// The first has ended: its peers are the second's from now on.
+    /// The first has ended: peers it wrote for are the second's from now on.
     #[n(7)]
     Hand(#[n(0)] Sender, #[n(1)] Sender),
     /// Forget the document.
@@ -104,7 +106,8 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Why {
-    /// [`Refusal::Malformed`], [`Refusal::NotAnUpdate`], [`Refusal::ForeignContainer`].
+    /// [`Refusal::Malformed`], [`Refusal::NotAnUpdate`]; or its sender had one refused in this
+    /// turn that cost a document.
     #[n(0)]
     Invalid,
     /// [`Refusal::TooLarge`], [`Refusal::TooLong`].
@@ -119,12 +122,16 @@ pub enum Why {
     /// [`Refusal::Panicked`].
     #[n(4)]
     Broke,
+    /// [`Refusal::ForeignContainer`], [`Refusal::Misleading`]: no page of ours sends that.
+    #[n(5)]
+    Strange,
 }
 
 impl From<Refusal> for Why {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Malformed | Refusal::NotAnUpdate | Refusal::ForeignContainer => Self::Invalid,
+            Refusal::Malformed | Refusal::NotAnUpdate => Self::Invalid,
+            Refusal::ForeignContainer | Refusal::Misleading => Self::Strange,
             Refusal::TooLarge | Refusal::TooLong => Self::TooLarge,
             Refusal::ForeignPeer => Self::Foreign,
             Refusal::Gap => Self::Gap,
@@ -186,7 +193,8 @@ pub enum Answer {
     /// To `Hand` and `Close`.
     #[n(6)]
     Done,
-    /// The bytes are no document, or the version is not of this document.
+    /// The bytes are no document, the version is not of this document, or nothing that a client
+    /// could take can be made of it.
     #[n(7)]
     Unreadable,
     /// No document of this number is open.
@@ -222,7 +230,10 @@ pub struct Reply {
 
 struct Held {
     document: Document,
+    /// Who wrote for which peer.
     owners: BTreeMap<Peer, Sender>,
+    /// Who says they will; everybody has heard of it.
+    claims: BTreeMap<Peer, Sender>,
 }
 
 /// Documents by their numbers.
@@ -246,10 +257,10 @@ impl Documents {
         let answer = match opened {
             Some(Ok((mut document, owners, is_new))) => {
                 document.look();
-                let snapshot = if is_new { document.snapshot().to_vec() } else { Vec::new() };
+                let snapshot = if is_new { document.snapshot() } else { Ok(Arc::from([])) };
                 let version = Version::from(&document.version());
-                self.open.insert(doc, Held { document, owners });
-                Answer::Opened(version, snapshot)
+                self.open.insert(doc, Held { document, owners, claims: BTreeMap::new() });
+                snapshot.map_or(Answer::Unreadable, |s| Answer::Opened(version, s.to_vec()))
             }
             Some(Err(Unopened)) => Answer::Unreadable,
             None if matches!(ask, Ask::Close) => {
@@ -282,14 +293,20 @@ impl Held {
     fn answer(&mut self, ask: Ask, now_us: impl Fn() -> u64) -> Answer {
         let document = &mut self.document;
         match ask {
-            Ask::Import(updates, look) => self.import(&updates, look, now_us),
+            Ask::Import(updates, look, claims) => {
+                for (peer, sender) in claims {
+                    self.claims.entry(peer).or_insert(sender);
+                }
+                self.import(&updates, look, now_us)
+            }
             Ask::Since(version) => {
                 let known = DocVersion::decode(&version).filter(|_| !version.is_empty());
                 let bytes = match known {
                     Some(known) => document.updates_since(&known),
-                    None => document.snapshot().to_vec(),
+                    None => document.snapshot().map(|snapshot| snapshot.to_vec()),
                 };
-                Answer::Since(bytes, Version::from(&document.version()))
+                let version = Version::from(&document.version());
+                bytes.map_or(Answer::Unreadable, |bytes| Answer::Since(bytes, version))
             }
             Ask::Text => Answer::Text(document.text(), Version::from(&document.version())),
             Ask::EditAt(at, text) => {
@@ -305,9 +322,12 @@ impl Held {
                     Err(_) => Answer::Unreadable,
                 }
             }
-            Ask::Snapshot => Answer::Snapshot(document.snapshot().to_vec()),
+            Ask::Snapshot => {
+                document.snapshot().map_or(Answer::Unreadable, |s| Answer::Snapshot(s.to_vec()))
+            }
             Ask::Hand(from, to) => {
                 self.owners.values_mut().filter(|owner| **owner == from).for_each(|o| *o = to);
+                self.claims.retain(|_, claimant| *claimant != from);
                 Answer::Done
             }
             Ask::Seed(_) | Ask::Open(..) | Ask::Close => Answer::Absent,
@@ -320,8 +340,19 @@ impl Held {
         // finds whose it was.
         let each = if look && updates.len() == 1 { Look::Now } else { Look::Later };
         let began_us = now_us();
-        let mut verdicts: Vec<_> =
-            updates.iter().zip(0..).map(|(brought, at)| self.take(brought, at, each)).collect();
+        // Whoever had one refused that was in already does not get another document for the next.
+        let mut refused = BTreeSet::new();
+        let mut verdicts = Vec::new();
+        for (brought, at) in updates.iter().zip(0..) {
+            let verdict = match refused.contains(&brought.by) {
+                true => Verdict::Refused(Why::Invalid),
+                false => self.take(brought, at, each),
+            };
+            if let Verdict::Refused(Why::Strange | Why::TooLarge | Why::Broke) = verdict {
+                refused.insert(brought.by);
+            }
+            verdicts.push(verdict);
+        }
         let looked_us = if look {
             let began_us = if each == Look::Now { began_us } else { now_us() };
             self.document.look();
@@ -329,17 +360,20 @@ impl Held {
         } else {
             0
         };
+        let merged = self.document.news(&before);
         for at in self.document.poisoners_among(TURN..TURN + updates.len() as u64) {
             verdicts[(at - TURN) as usize] = Verdict::Refused(Why::Broke);
         }
         self.document.rename_senders(TURN, updates.iter().map(|brought| brought.person));
-        let merged = self.document.updates_since(&before);
-        Answer::Imported(verdicts, merged, Version::from(&self.document.version()), looked_us)
+        let version = Version::from(&self.document.version());
+        merged.map_or(Answer::Unreadable, |merged| {
+            Answer::Imported(verdicts, merged, version, looked_us)
+        })
     }
 
     fn take(&mut self, brought: &Brought, at: u64, look: Look) -> Verdict {
-        let owners = &self.owners;
-        let is_senders = |peer: Peer| match owners.get(&peer) {
+        let (owners, claims) = (&self.owners, &self.claims);
+        let is_senders = |peer: Peer| match owners.get(&peer).or_else(|| claims.get(&peer)) {
             None => true,
             Some(owner) => *owner == brought.by || *owner == brought.person,
         };

@@ -32,6 +32,13 @@ pub const BYTES_PER_S: u64 = 1 << 20;
 /// Updates that wait for their turn, over all clients of a room, in bytes.
 pub const INBOX_BYTES_MAX: usize = 16 << 20;
 
+/// What an update costs besides its bytes, while it waits.
+pub const UPDATE_COST_BYTES: usize = 64;
+
+/// How long somebody whose updates broke or strained the document stays out, in milliseconds: each
+/// such update costs the time of loading the document.
+pub const SHUT_OUT_MS: u64 = 3_000;
+
 /// Updates imported in one turn: the others hear of the first before the last is in.
 pub const TURN_UPDATES_MAX: usize = 512;
 
@@ -93,6 +100,10 @@ pub const LOOK_SHARE: u64 = 20;
 
 /// The longest time that taken updates go without a look, in milliseconds.
 pub const UNLOOKED_MS: u64 = 500;
+
+/// How often a question is asked again that ended the process with the documents, where nothing is
+/// found that did it: other sessions' updates end it too, until they are found.
+pub const IN_VAIN_MAX: u32 = 10;
 
 /// Largest message between a server and the process that keeps its documents, in bytes: a journal
 /// and a snapshot.

@@ -3,12 +3,15 @@
 //! The encoding is that of the CRDT library's `EphemeralStore` (postcard of a list of key, optional
 //! value, time), read here without it: only keys matter to a room, values go on as they came.
 //!
+//! A key that is a number is a peer: the one in whose name the connection will write.
+//!
 //! Invariants: an entry belongs to the connection that set it first, and goes with it; a connection
 //! has at most [`PRESENCE_KEYS_MAX`] of them; nothing is allocated by what a length claims.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::document::{Peer, Sender};
 use crate::limits::{PRESENCE_BYTES_MAX, PRESENCE_KEYS_MAX};
 use crate::room::ClientId;
 
@@ -42,11 +45,11 @@ struct Entry {
 }
 
 impl Presence {
-    /// Takes what a connection says of itself.
+    /// Takes what a connection says of itself; gives the peers that it says for the first time.
     ///
     /// # Errors
     /// [`Refused`]; nothing of it was taken.
-    pub fn apply(&mut self, of: ClientId, bytes: &[u8]) -> Result<(), Refused> {
+    pub fn apply(&mut self, of: ClientId, bytes: &[u8]) -> Result<Vec<Peer>, Refused> {
         if bytes.len() > PRESENCE_BYTES_MAX {
             return Err(Refused::Malformed);
         }
@@ -62,11 +65,27 @@ impl Presence {
         if keys > PRESENCE_KEYS_MAX {
             return Err(Refused::Foreign);
         }
+        let mut peers = Vec::new();
         for one in said {
             let encoded = bytes[one.range].to_vec();
-            self.entries.insert(one.key.to_owned(), Entry { of, encoded, time: one.time });
+            let entry = Entry { of, encoded, time: one.time };
+            if self.entries.insert(one.key.to_owned(), entry).is_none() {
+                peers.extend(peer(one.key));
+            }
         }
-        Ok(())
+        Ok(peers)
+    }
+
+    /// Whose every peer is.
+    pub fn claims(&self) -> Vec<(Peer, Sender)> {
+        let claim = |(key, entry): (&String, &Entry)| Some((peer(key)?, entry.of.0));
+        self.entries.iter().filter_map(claim).collect()
+    }
+
+    /// The peers of a connection.
+    pub fn peers_of(&self, of: ClientId) -> impl Iterator<Item = Peer> {
+        let theirs = self.entries.iter().filter(move |(_, entry)| entry.of == of);
+        theirs.filter_map(|(key, _)| peer(key))
     }
 
     /// Everybody's entries, for somebody new; `None` when there are none.
@@ -98,6 +117,11 @@ impl Presence {
         }
         (!dropped.is_empty()).then_some(bytes)
     }
+}
+
+/// The peer that a key names.
+fn peer(key: &str) -> Option<Peer> {
+    key.parse().ok()
 }
 
 struct Said<'a> {

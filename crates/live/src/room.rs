@@ -22,7 +22,7 @@ use crate::document::{Peer, Sender};
 use crate::documents::{Answer, Ask, Brought, Version};
 use crate::frames::Frame;
 use crate::limits::{
-    IDLE_MS, LAG_MS, LEFT_MS, PEOPLE_MS, QUIET_MS, RETRY_MS, TICK_MS, UNLOOKED_MS,
+    IDLE_MS, IN_VAIN_MAX, LAG_MS, LEFT_MS, PEOPLE_MS, QUIET_MS, RETRY_MS, TICK_MS, UNLOOKED_MS,
 };
 use crate::line_ends::{Ends, lf};
 use crate::presence::Presence;
@@ -149,13 +149,34 @@ pub struct Begun {
     pub editors: Vec<PersonNo>,
 }
 
+/// What a version of the note holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Text, as the file has it.
+    Text(String),
+    /// The note is deleted.
+    Deleted,
+    /// Bytes that are no text, or none that can be read.
+    NotText,
+}
+
+impl Content {
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Deleted | Self::NotText => None,
+        }
+    }
+}
+
 /// What the note is in Layer 1 now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// The version.
     pub version: VersionId,
-    /// Its text as the file has it; `None` when the note is deleted.
-    pub text: Option<String>,
+    /// What the file holds.
+    pub content: Content,
     /// Who made it, for the others to see.
     pub by: String,
 }
@@ -195,6 +216,8 @@ pub enum Event {
     Moved(String),
     /// Somebody asked to end the session.
     End,
+    /// The server is about to end: everything goes to Layer 1 at once.
+    Settle,
     /// Time has passed.
     Tick,
 }
@@ -280,6 +303,8 @@ enum Ending {
     Asked,
     /// The note was deleted, and nobody has typed since.
     Deleted,
+    /// What the file holds is no text any more.
+    NotText,
     /// The document broke; there is to be another one.
     Renewed,
 }
@@ -329,14 +354,19 @@ pub struct Room {
     people: Vec<Person>,
     /// How many of `people` the journal knows, and how many with the write under way.
     people_kept: (usize, usize),
+    /// Who was evicted, and until when they may not come back.
+    shut_out: BTreeMap<PersonNo, u64>,
     presence: Presence,
+    /// Whose the peers are that presence names, as far as the document has not been told.
+    claims: Vec<(Peer, Sender)>,
     inbox: VecDeque<Batch>,
     inbox_bytes: usize,
     joins: VecDeque<ClientId>,
     hands: VecDeque<(Sender, Sender)>,
     busy: Option<Busy>,
-    /// What is asked, in case it has to be asked again.
+    /// What is asked, in case it has to be asked again, and how often it was in vain.
     asked: Option<Ask>,
+    in_vain: u32,
     /// The document's version that everybody may know of.
     version: Version,
     turn: u64,
@@ -357,6 +387,8 @@ pub struct Room {
     /// No checkpoint before this time, after one failed; and how long to wait after the next.
     retry: Option<(u64, u64)>,
     ending: Option<Ending>,
+    /// No edit waits for a pause any more.
+    settling: bool,
     empty_since: Option<u64>,
     last_edit_ms: u64,
     /// When the text was last looked at, and when it may be again.
@@ -387,13 +419,16 @@ impl Room {
             clients: BTreeMap::new(),
             people_kept: (begun.people.len(), 0),
             people: begun.people,
+            shut_out: BTreeMap::new(),
             presence: Presence::default(),
+            claims: Vec::new(),
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             joins: VecDeque::new(),
             hands: VecDeque::new(),
             busy: None,
             asked: None,
+            in_vain: 0,
             version: begun.version,
             turn: begun.turn,
             journal_bytes: begun.journal_bytes,
@@ -408,6 +443,7 @@ impl Room {
             outside: None,
             retry: None,
             ending: None,
+            settling: false,
             empty_since: Some(now_ms),
             last_edit_ms: now_ms,
             looked_ms: now_ms,
@@ -455,6 +491,7 @@ impl Room {
                 self.tell(&serde_json::json!({ "type": "moved", "path": path }));
             }
             Event::End => self.end(Ending::Asked),
+            Event::Settle => self.settling = true,
             Event::Tick => {}
         }
         self.sweep(now_ms);
@@ -470,8 +507,10 @@ impl Room {
     /// When [`Event::Tick`] is next of use, at the latest.
     pub fn next_tick_ms(&self, now_ms: u64) -> u64 {
         let waits = |client: &Client| client.lagging_since.is_some() || client.assembles();
-        let soon =
-            self.flushed_unwritten || self.ending.is_some() || self.clients.values().any(waits);
+        let soon = self.flushed_unwritten
+            || self.ending.is_some()
+            || self.settling
+            || self.clients.values().any(waits);
         let due = [
             soon.then_some(now_ms + TICK_MS.0),
             self.unsaved.map(|(first, last)| (last + QUIET_MS).min(first + self.checkpoint_ms())),
@@ -497,7 +536,8 @@ impl Room {
 
     /// Whether everything written is in Layer 1.
     pub fn is_flushed(&self) -> bool {
-        self.unsaved.is_none() && self.inbox.is_empty() && self.busy.is_none()
+        let idle = self.inbox.is_empty() && self.busy.is_none() && self.saving.is_none();
+        idle && self.unsaved.is_none()
     }
 
     fn act(&mut self, action: Action) {
@@ -552,7 +592,9 @@ impl Room {
 
     fn answered(&mut self, now_ms: u64, answer: Answer) {
         self.asked = None;
+        self.in_vain = 0;
         match (self.busy.take(), answer) {
+            (Some(busy), Answer::Unreadable | Answer::Absent) => self.unanswered(now_ms, busy),
             (Some(Busy::Importing(turn)), Answer::Imported(verdicts, merged, version, look_us)) => {
                 self.imported(now_ms, turn, verdicts, merged, version, look_us);
             }
@@ -586,18 +628,40 @@ impl Room {
     fn reopened(&mut self, killers: &[usize]) {
         let Some(mut ask) = self.asked.take() else { return };
         let Some(busy) = self.busy.take() else { return };
+        self.in_vain += 1;
+        if killers.is_empty() && self.in_vain > IN_VAIN_MAX {
+            return self.unanswered(self.now_ms, busy);
+        }
         match (busy, &mut ask) {
-            (Busy::Importing(turn), Ask::Import(updates, look)) => {
+            (Busy::Importing(turn), Ask::Import(updates, look, claims)) => {
+                // The document knows of none any more.
+                self.claims.clear();
+                claims.clone_from(&self.presence.claims());
+                let claims = std::mem::take(claims);
                 let (turn, left) = self.without(turn, std::mem::take(updates), killers);
                 *look = true;
                 if left.is_empty() {
                     self.acknowledge(&turn);
                     return;
                 }
-                self.ask(Busy::Importing(turn), Ask::Import(left, true));
+                self.ask(Busy::Importing(turn), Ask::Import(left, true, claims));
             }
-            (busy, _) => self.ask(busy, ask),
+            (busy, _) => {
+                self.claims = self.presence.claims();
+                self.ask(busy, ask);
+            }
         }
+    }
+
+    /// The document cannot answer, or not without ending its process: it is left with the text it
+    /// has, for another one. Whoever's edits are not taken yet sends them again there.
+    fn unanswered(&mut self, now_ms: u64, busy: Busy) {
+        if let Busy::Joining(id) = busy {
+            self.close(id, Closing::Renewed);
+        }
+        self.unlooked = false;
+        self.end(Ending::Renewed);
+        self.wait(now_ms);
     }
 
     /// Somebody's updates broke the document after others had heard of them: those persons go,
@@ -607,7 +671,7 @@ impl Room {
         let culprits: Vec<_> =
             self.clients.iter().filter(|(_, client)| of(client)).map(|(id, _)| *id).collect();
         for id in culprits {
-            self.close(id, Closing::Broke);
+            self.evict(id, Closing::Broke);
         }
         self.end(Ending::Renewed);
     }

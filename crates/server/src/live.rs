@@ -4,8 +4,10 @@
 //! of it, and is taken up again when the server starts, whoever is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{DeviceId, NoteId, UserId, VaultId, VersionId};
@@ -38,6 +40,13 @@ const SESSIONS_MAX: usize = 10_000;
 /// Versions of a note looked through for a checkpoint that a crash cut short.
 const LOOK_BACK: usize = 64;
 
+/// Between two tries to take up a session.
+const RESUME_PAUSE: Range<Duration> = Duration::from_millis(500)..Duration::from_secs(30);
+/// The longest time for all sessions to become versions before the server ends.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+/// Between two looks whether all sessions are stored.
+const SETTLE_LOOK: Duration = Duration::from_millis(10);
+
 /// What live sessions are made with.
 pub struct LiveParts {
     /// What of them is durable.
@@ -51,8 +60,9 @@ pub struct Live {
     documents: Arc<DocumentsHost>,
     journal: Journal,
     sessions: Mutex<BTreeMap<String, Handle>>,
-    /// One at a time is opened: of two who ask for a note at once, the second joins the first.
-    opening: tokio::sync::Mutex<()>,
+    /// One at a time is opened: of two who ask for a note at once, the second joins the first. In
+    /// it are sessions of `crdt.db` that could not be taken up yet, and their notes.
+    opening: tokio::sync::Mutex<BTreeMap<String, (VaultId, NoteId)>>,
     next_doc: AtomicU64,
     next_client: AtomicU64,
     notices: broadcast::Sender<Notice>,
@@ -86,6 +96,8 @@ pub struct Handle {
 struct Shared {
     path: String,
     people: BTreeSet<(UserId, DeviceId)>,
+    /// Layer 1 has everything.
+    settled: bool,
 }
 
 /// What reaches a session's task from outside.
@@ -210,6 +222,11 @@ impl Handle {
         self.lock().people.clone()
     }
 
+    /// Whether Layer 1 has everything; so it has when the session is over.
+    fn is_settled(&self) -> bool {
+        self.lock().settled || self.inbox.is_closed()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -246,7 +263,14 @@ pub struct Subject {
 /// Opens a session, or finds the one that is live; the second says whether it is new.
 pub async fn open(server: &Arc<Server>, subject: Subject) -> Result<(Handle, bool), ApiError> {
     let live = server.live();
-    let _one = live.opening.lock().await;
+    let mut waiting = live.opening.lock().await;
+    let note = (subject.vault, subject.note);
+    let left = waiting.iter().find(|(_, of)| **of == note).map(|(id, _)| id.clone());
+    if let Some(id) = left {
+        // Its words are not in Layer 1 yet: a second session would hide them.
+        take_up(server, &id).await?;
+        waiting.remove(&id);
+    }
     if let Some(handle) = live.of_note(&subject.vault, &subject.note) {
         return Ok((handle, false));
     }
@@ -305,7 +329,7 @@ fn handle(
         note: session.note,
         opened_ms: session.opened_ms,
         doc,
-        shared: Arc::new(Mutex::new(Shared { path, people: BTreeSet::new() })),
+        shared: Arc::new(Mutex::new(Shared { path, ..Shared::default() })),
         inbox,
     };
     (handle, messages)
@@ -316,16 +340,71 @@ fn start(server: &Arc<Server>, handle: Handle, room: Room, messages: mpsc::Recei
     tokio::spawn(task::run(Arc::clone(server), handle, room, messages));
 }
 
-/// Takes up the sessions that were live when the server ended.
+/// Takes up the sessions that were live when the server ended; those that cannot be are tried
+/// again until they can.
 pub async fn resume(server: &Arc<Server>) -> Result<(), ApiError> {
-    let ids = server.live().journal.all().await?;
-    for id in ids {
-        if let Err(error) = take_up(server, &id).await {
-            // The others go on; this one stays in crdt.db and is tried again at the next start.
-            tracing::error!(session = id, message = error.message, "a session was not taken up");
+    let live = server.live();
+    let mut waiting = live.opening.lock().await;
+    for id in live.journal.all().await? {
+        let Err(error) = take_up(server, &id).await else { continue };
+        tracing::error!(session = id, message = error.message, "a session was not taken up yet");
+        if let Ok(Some(Session { vault, note, .. })) = live.journal.load(&id).await {
+            waiting.insert(id, (vault, note));
         }
     }
+    if !waiting.is_empty() {
+        tokio::spawn(resume_waiting(Arc::clone(server)));
+    }
     Ok(())
+}
+
+async fn resume_waiting(server: Arc<Server>) {
+    let mut closing = server.closing();
+    let mut pause = RESUME_PAUSE.start;
+    loop {
+        tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(RESUME_PAUSE.end);
+        let mut waiting = server.live().opening.lock().await;
+        let ids: Vec<_> = waiting.keys().cloned().collect();
+        for id in ids {
+            match take_up(&server, &id).await {
+                Ok(()) => drop(waiting.remove(&id)),
+                Err(error) => {
+                    tracing::error!(session = id, message = error.message, "not taken up yet");
+                }
+            }
+        }
+        if waiting.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Stores what sessions hold as versions, before the server ends; what takes longer than
+/// [`SETTLE_MAX`] stays in `crdt.db` for the next start. Says whether anything is live.
+pub async fn settle(server: &Arc<Server>) -> bool {
+    let handles = server.live().all();
+    for handle in &handles {
+        handle.lock().settled = false;
+        // One that has ended has stored everything.
+        let _ = handle.tell(Message::Event(Event::Settle)).await;
+    }
+    let left = || handles.iter().filter(|handle| !handle.is_settled()).count();
+    let all = async {
+        while left() > 0 {
+            tokio::time::sleep(SETTLE_LOOK).await;
+        }
+    };
+    if tokio::time::timeout(SETTLE_MAX, all).await.is_err() {
+        tracing::warn!(
+            sessions = left(),
+            "not all live sessions became versions; they go on at the next start"
+        );
+    }
+    !handles.is_empty()
 }
 
 async fn take_up(server: &Arc<Server>, id: &str) -> Result<(), ApiError> {
@@ -349,7 +428,7 @@ async fn take_up(server: &Arc<Server>, id: &str) -> Result<(), ApiError> {
         rest
     };
     let doc = live.next_doc.fetch_add(1, Ordering::Relaxed);
-    let version = task::reopen(live, doc, &stored).await?;
+    let version = task::open_again(live, doc, &stored).await?;
     let begun = stored.begun(version, Ends::of(&file));
     let session = Session { vault, note, opened_ms, stored };
     let (handle, messages) = handle(&session, vault_name, path, doc);

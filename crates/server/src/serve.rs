@@ -82,6 +82,7 @@ pub async fn serve(
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
+    crate::live::settle(&server).await;
     server.close();
     let all = async { while connections.join_next().await.is_some() {} };
     let grace = Duration::from_millis(server.limits().shutdown_ms);

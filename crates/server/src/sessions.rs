@@ -9,8 +9,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event as SseEvent, Sse};
 use axum::response::{IntoResponse, Response};
-use crucible_core::id::{DeviceId, UserId};
-use crucible_core::version::Kind;
+use crucible_core::id::{DeviceId, NoteId, UserId, VaultId, VersionId};
+use crucible_core::vault_path::VaultPath;
+use crucible_core::version::{Kind, Live};
 use crucible_live::room::{Event, Person, Role};
 use crucible_trust::name::VaultName;
 use crucible_trust::rights::{Access, Op};
@@ -35,7 +36,44 @@ pub mod stream;
 #[derive(Deserialize)]
 pub struct OpenBody {
     vault: String,
-    path: String,
+    /// Where the note is.
+    path: Option<String>,
+    /// Or which it is, wherever it is now.
+    note: Option<String>,
+}
+
+/// The note that is to be opened.
+enum Which {
+    At(VaultPath),
+    Note(NoteId),
+}
+
+impl Which {
+    fn of(body: &OpenBody) -> Result<Self, ApiError> {
+        let wrong = |message: &str| Err(ApiError::new(Code::BadRequest, message));
+        match (&body.path, &body.note) {
+            (Some(path), None) => vault_path(path).map(Self::At),
+            (None, Some(note)) => match note.parse() {
+                Ok(note) => Ok(Self::Note(note)),
+                Err(_) => wrong("a note's id is 64 hex digits"),
+            },
+            _ => wrong("give a path or a note"),
+        }
+    }
+}
+
+/// What a note is now, wherever it is.
+fn live_note(
+    server: &Server,
+    vault: &VaultId,
+    note: NoteId,
+) -> Result<(VersionId, NoteId, Live), ApiError> {
+    let standing = server.archive().standing(vault, &[note])?.pop().flatten();
+    let found = standing.and_then(|found| Some((found.id, found.version.live()?.clone())));
+    let (id, live) = found.ok_or_else(|| {
+        ApiError::not_found("note").hint("it was deleted; `cru undelete` brings it back")
+    })?;
+    Ok((id, note, live))
 }
 
 pub async fn open(
@@ -44,12 +82,15 @@ pub async fn open(
     JsonBody(body): JsonBody<OpenBody>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let entry = server.enter(&caller, &body.vault, Op::Read).await?;
-    let path = vault_path(&body.path)?;
+    let which = Which::of(&body)?;
     let vault = entry.vault.id;
-    let shown = path.to_string();
-    let (version, note, text) = server
+    let (version, note, path, text) = server
         .blocking(move |s| {
-            let (id, note, live) = live_at(s, &vault, &path)?;
+            let (id, note, live) = match which {
+                Which::At(path) => live_at(s, &vault, &path)?,
+                Which::Note(note) => live_note(s, &vault, note)?,
+            };
+            let path = live.path.clone();
             if live.kind != Kind::Note {
                 let message = format!("{path} is no note");
                 return Err(ApiError::new(Code::BadRequest, message)
@@ -59,16 +100,18 @@ pub async fn open(
                 ApiError::new(Code::TooLarge, format!("{path} is too long to be edited live"))
                     .hint("edit it in its folder")
             })?;
-            Ok((id, note, text))
+            Ok((id, note, path.to_string(), text))
         })
         .await?;
     let vault_name = entry.vault.name.to_string();
-    let subject = Subject { vault, vault_name, note, path: shown, version, text };
+    let subject = Subject { vault, vault_name, note, path, version, text };
     let (handle, is_new) = live::open(&server, subject).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let below = format!("/api/sessions/{}", handle.id);
     let shown = json!({
         "id": handle.id,
+        "note": handle.note.to_string(),
+        "path": handle.path(),
         "epoch": handle.epoch,
         "ws": format!("{below}/ws"),
         "sse": format!("{below}/events"),

@@ -85,6 +85,12 @@ pub fn run(args: &Up, context: &Context) -> Outcome {
         );
     }
     let ended = keeper.run();
+    if running.settle() {
+        // What the page called saved is in the folder, too, when this ends.
+        if let Err(failure) = keeper.round() {
+            output.fail(&failure);
+        }
+    }
     let stopped = running.stop();
     ended.and_then(|exit| stopped.map(|()| exit))
 }

@@ -28,6 +28,7 @@ mod in_step;
 mod live_crash;
 mod merge_file;
 mod merging;
+mod mutants;
 mod names;
 mod nesting;
 mod pairing;

@@ -12,7 +12,7 @@ struct Client {
 }
 
 impl Client {
-    fn of(host: &Document, peer: Peer) -> Self {
+    fn of(host: &mut Document, peer: Peer) -> Self {
         let doc = LoroDoc::new();
         doc.set_peer_id(peer).unwrap();
         let client = Self { doc };
@@ -24,8 +24,8 @@ impl Client {
         DocVersion::of(&self.doc.oplog_vv())
     }
 
-    fn pull(&self, host: &Document) {
-        self.doc.import(&host.updates_since(&self.version())).unwrap();
+    fn pull(&self, host: &mut Document) {
+        self.doc.import(&host.updates_since(&self.version()).unwrap()).unwrap();
     }
 
     fn text(&self) -> String {
@@ -59,12 +59,12 @@ fn anybody(_: Peer) -> bool {
 #[test]
 fn what_two_write_at_once_stands_in_both_and_here() {
     let mut host = Document::seed("one\ntwo\n");
-    let (a, b) = (Client::of(&host, 1), Client::of(&host, 2));
+    let (a, b) = (Client::of(&mut host, 1), Client::of(&mut host, 2));
     let (from_a, from_b) = (a.insert(3, " and a half"), b.insert(8, "three\n"));
     assert_eq!(host.hear(&from_b, anybody).unwrap().peers, [2].into());
     assert_eq!(host.hear(&from_a, anybody).unwrap().peers, [1].into());
-    a.pull(&host);
-    b.pull(&host);
+    a.pull(&mut host);
+    b.pull(&mut host);
     assert_eq!(host.text(), "one and a half\ntwo\nthree\n");
     assert_eq!((a.text(), b.text()), (host.text(), host.text()));
 }
@@ -72,7 +72,7 @@ fn what_two_write_at_once_stands_in_both_and_here() {
 #[test]
 fn an_update_taken_twice_changes_nothing() {
     let mut host = Document::seed("one");
-    let update = Client::of(&host, 1).insert(3, " two");
+    let update = Client::of(&mut host, 1).insert(3, " two");
     host.hear(&update, anybody).unwrap();
     let version = host.version();
     assert!(host.hear(&update, |_| false).unwrap().peers.is_empty());
@@ -82,9 +82,9 @@ fn an_update_taken_twice_changes_nothing() {
 #[test]
 fn it_opens_again_as_it_was() {
     let mut host = Document::seed("one");
-    let client = Client::of(&host, 1);
+    let client = Client::of(&mut host, 1);
     host.hear(&client.insert(3, " two"), anybody).unwrap();
-    let mut again = Document::open(&host.snapshot()).unwrap();
+    let mut again = Document::open(&host.snapshot().unwrap()).unwrap();
     assert_eq!((again.text(), again.version()), (host.text(), host.version()));
     again.hear(&client.insert(7, " three"), anybody).unwrap();
     assert_eq!(again.text(), "one two three");
@@ -94,8 +94,8 @@ fn it_opens_again_as_it_was() {
 #[test]
 fn a_journal_brings_back_what_came_after_the_snapshot() {
     let mut host = Document::seed("one");
-    let snapshot = host.snapshot();
-    let client = Client::of(&host, 1);
+    let snapshot = host.snapshot().unwrap();
+    let client = Client::of(&mut host, 1);
     let updates = [client.insert(3, " two"), client.insert(7, " three")];
     let mut again = Document::open(&snapshot).unwrap();
     assert!(again.replay(7, &updates[1]).is_err(), "the second alone leaves a gap");
@@ -108,7 +108,7 @@ fn a_journal_brings_back_what_came_after_the_snapshot() {
 #[test]
 fn a_stale_copy_deletes_nothing_that_came_after_it() {
     let mut host = Document::seed("one\ntwo\n");
-    let (flushed, client) = (host.version(), Client::of(&host, 1));
+    let (flushed, client) = (host.version(), Client::of(&mut host, 1));
     host.hear(&client.insert(8, "typed since\n"), anybody).unwrap();
     let (update, at) = host.edit_at(&flushed, "ONE\ntwo\n").unwrap();
     assert_eq!(host.text(), "ONE\ntwo\ntyped since\n");
@@ -123,7 +123,7 @@ fn a_stale_copy_deletes_nothing_that_came_after_it() {
 #[test]
 fn an_emptied_copy_leaves_what_was_typed_since() {
     let mut host = Document::seed("one\n");
-    let (flushed, client) = (host.version(), Client::of(&host, 1));
+    let (flushed, client) = (host.version(), Client::of(&mut host, 1));
     host.hear(&client.insert(4, "two\n"), anybody).unwrap();
     host.edit_at(&flushed, "").unwrap();
     assert_eq!(host.text(), "two\n");
@@ -142,10 +142,23 @@ fn a_long_text_is_edited_from_outside_by_lines() {
 }
 
 #[test]
+fn a_text_written_anew_from_outside_is_no_work_for_minutes() {
+    let words = |from: u64, step: u64| {
+        let word = |n: u64| format!("w{}", n * step % 9_973);
+        (from..from + 20_000).map(word).collect::<Vec<_>>().join(" ")
+    };
+    let mut host = Document::seed(&words(1, 7));
+    let (flushed, client) = (host.version(), Client::of(&mut host, 1));
+    host.hear(&client.insert(0, "typed "), anybody).unwrap();
+    host.edit_at(&flushed, &words(5, 11)).unwrap();
+    assert_eq!(host.text(), format!("typed {}", words(5, 11)));
+}
+
+#[test]
 fn a_version_from_elsewhere_is_not_edited_at() {
     let mut host = Document::seed("one");
     let mut other = Document::seed("one");
-    let client = Client::of(&other, 1);
+    let client = Client::of(&mut other, 1);
     other.hear(&client.insert(0, "x"), anybody).unwrap();
     assert!(host.edit_at(&other.version(), "two").is_err());
     assert_eq!(host.text(), "one");
@@ -155,7 +168,7 @@ fn a_version_from_elsewhere_is_not_edited_at() {
 fn the_hosts_peers_are_the_hosts() {
     let mut host = Document::seed("one");
     for peer in [HOST_PEERS.start, HOST_PEERS.start + 1, HOST_PEERS.end - 1] {
-        let update = Client::of(&host, peer).insert(3, "!");
+        let update = Client::of(&mut host, peer).insert(3, "!");
         assert_eq!(host.hear(&update, anybody), Err(Refusal::ForeignPeer));
     }
     assert_eq!(host.text(), "one");
@@ -164,7 +177,7 @@ fn the_hosts_peers_are_the_hosts() {
 #[test]
 fn nobody_writes_in_the_name_of_another() {
     let mut host = Document::seed("one");
-    let update = Client::of(&host, 1).insert(3, "!");
+    let update = Client::of(&mut host, 1).insert(3, "!");
     assert_eq!(host.hear(&update, |peer| peer == 2), Err(Refusal::ForeignPeer));
     assert_eq!(host.text(), "one");
     host.hear(&update, |peer| peer == 1).unwrap();
@@ -174,12 +187,12 @@ fn nobody_writes_in_the_name_of_another() {
 #[test]
 fn an_edit_of_another_container_is_undone_and_the_rest_goes_on() {
     let mut host = Document::seed("one");
-    let honest = Client::of(&host, 1);
+    let honest = Client::of(&mut host, 1);
     host.hear(&honest.insert(3, " two"), anybody).unwrap();
-    let hostile = Client::of(&host, 2);
+    let hostile = Client::of(&mut host, 2);
     let stray = hostile.write(|doc| doc.get_map("other").insert("k", 1).unwrap());
     assert_eq!(host.hear(&stray, anybody), Err(Refusal::ForeignContainer));
-    let mixed = Client::of(&host, 3).write(|doc| {
+    let mixed = Client::of(&mut host, 3).write(|doc| {
         doc.get_text(CONTAINER).insert(0, "x").unwrap();
         doc.get_list("more").insert(0, "y").unwrap();
     });
@@ -187,14 +200,14 @@ fn an_edit_of_another_container_is_undone_and_the_rest_goes_on() {
     assert_eq!(host.text(), "one two");
     host.hear(&honest.insert(7, " three"), anybody).unwrap();
     assert_eq!(host.text(), "one two three");
-    honest.pull(&host);
+    honest.pull(&mut host);
     assert_eq!(honest.text(), host.text());
 }
 
 #[test]
 fn an_update_that_comes_too_early_is_refused_until_the_other_is_here() {
     let mut host = Document::seed("one");
-    let client = Client::of(&host, 1);
+    let client = Client::of(&mut host, 1);
     let (first, second) = (client.insert(3, "2"), client.insert(4, "3"));
     assert_eq!(host.hear(&second, anybody), Err(Refusal::Gap));
     host.hear(&first, anybody).unwrap();
@@ -202,7 +215,7 @@ fn an_update_that_comes_too_early_is_refused_until_the_other_is_here() {
     assert_eq!(host.text(), "one23");
 
     // The same when it is another peer's edit that is missing.
-    let (a, b) = (Client::of(&host, 2), Client::of(&host, 3));
+    let (a, b) = (Client::of(&mut host, 2), Client::of(&mut host, 3));
     let from_a = a.insert(0, "a");
     b.doc.import(&from_a).unwrap();
     let from_b = b.insert(1, "b");
@@ -216,12 +229,12 @@ fn an_update_that_comes_too_early_is_refused_until_the_other_is_here() {
 /// edits by their names with other text, so that what peer 2 saw was longer.
 fn beyond_the_end(host: &mut Document) -> (Client, Vec<u8>) {
     let mut elsewhere = Document::seed("one");
-    let (here, there) = (Client::of(host, 1), Client::of(&elsewhere, 1));
+    let (here, there) = (Client::of(host, 1), Client::of(&mut elsewhere, 1));
     host.hear(&here.insert(3, "12345"), anybody).unwrap();
     let emptied = here.write(|doc| doc.get_text(CONTAINER).delete(3, 5).unwrap());
     host.hear(&emptied, anybody).unwrap();
     elsewhere.hear(&there.insert(3, "1234567890"), anybody).unwrap();
-    (here, Client::of(&elsewhere, 2).insert(13, "!"))
+    (here, Client::of(&mut elsewhere, 2).insert(13, "!"))
 }
 
 #[test]
@@ -261,7 +274,7 @@ fn an_edit_beyond_the_end_is_refused_before_anybody_hears_of_it() {
 #[test]
 fn snapshots_and_other_bytes_are_refused() {
     let mut host = Document::seed("one");
-    let client = Client::of(&host, 1);
+    let client = Client::of(&mut host, 1);
     client.insert(0, "x");
     let snapshot = client.doc.export(ExportMode::Snapshot).unwrap();
     assert_eq!(host.hear(&snapshot, anybody), Err(Refusal::NotAnUpdate));
@@ -275,7 +288,7 @@ fn snapshots_and_other_bytes_are_refused() {
 #[test]
 fn a_note_does_not_grow_beyond_its_bound() {
     let mut host = Document::seed(&"x".repeat(DOCUMENT_BYTES_MAX - 10));
-    let client = Client::of(&host, 1);
+    let client = Client::of(&mut host, 1);
     host.hear(&client.insert(0, "123456789"), anybody).unwrap();
     let update = client.insert(0, "12");
     assert_eq!(host.hear(&update, anybody), Err(Refusal::TooLong));
@@ -285,7 +298,7 @@ fn a_note_does_not_grow_beyond_its_bound() {
 #[test]
 fn after_many_edits_it_is_loaded_afresh_and_loses_none() {
     let mut host = Document::seed("");
-    let client = Client::of(&host, 1);
+    let client = Client::of(&mut host, 1);
     for n in 0..IMPORTS_MAX {
         host.hear(&client.insert(n, "x"), anybody).unwrap();
     }
@@ -302,8 +315,8 @@ proptest! {
         cut in any::<prop::sample::Index>(),
     ) {
         let mut host = Document::seed("one two three\n");
-        let honest = Client::of(&host, 1);
-        let mut update = Client::of(&host, 2).insert(4, "or more ");
+        let honest = Client::of(&mut host, 1);
+        let mut update = Client::of(&mut host, 2).insert(4, "or more ");
         for (at, byte) in flips {
             let at = at.index(update.len());
             update[at] = byte;
@@ -314,7 +327,7 @@ proptest! {
             prop_assert_eq!(host.text(), before);
         }
         host.hear(&honest.insert(0, "zero "), anybody).unwrap();
-        honest.pull(&host);
+        honest.pull(&mut host);
         prop_assert_eq!(honest.text(), host.text());
     }
 }

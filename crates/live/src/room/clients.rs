@@ -11,7 +11,8 @@ use crate::frames::{
 };
 use crate::limits::{
     BYTES_PER_S, CLIENTS_MAX, DOCUMENT_BYTES_MAX, FRAMES_PER_S, INBOX_BYTES_MAX, OUTBOX_BYTES_MAX,
-    OUTBOX_FRAMES_MAX, PEOPLE_MS, PEOPLE_TOLD_MAX, UPDATE_BYTES_MAX,
+    OUTBOX_FRAMES_MAX, PEOPLE_MS, PEOPLE_TOLD_MAX, SHUT_OUT_MS, UPDATE_BYTES_MAX,
+    UPDATE_COST_BYTES,
 };
 
 /// One connection.
@@ -77,7 +78,7 @@ pub struct Batch {
 
 impl Batch {
     pub fn bytes(&self) -> usize {
-        self.updates.iter().map(Vec::len).sum()
+        self.updates.iter().map(|update| update.len() + UPDATE_COST_BYTES).sum()
     }
 }
 
@@ -98,6 +99,10 @@ impl Room {
         match known {
             Some(no) => self.people[no].name = person.name,
             None => self.people.push(person),
+        }
+        self.shut_out.retain(|_, until| *until > now_ms);
+        if self.shut_out.contains_key(&(no as PersonNo)) {
+            return self.act(Action::Close(id, Closing::Fast));
         }
         let client = Client {
             person: no as PersonNo,
@@ -143,6 +148,14 @@ impl Room {
         }
     }
 
+    /// Ends a connection whose updates cost the others time; its person may come back in a moment.
+    pub(super) fn evict(&mut self, id: ClientId, why: Closing) {
+        if let Some(client) = self.clients.get(&id) {
+            self.shut_out.insert(client.person, self.now_ms + SHUT_OUT_MS);
+            self.close(id, why);
+        }
+    }
+
     /// Ends a connection; the room forgets it at once.
     pub(super) fn close(&mut self, id: ClientId, why: Closing) {
         self.act(Action::Close(id, why));
@@ -173,7 +186,9 @@ impl Room {
             Message::DocUpdate { crdt: CrdtType::LoroEphemeralStore, updates, .. } => {
                 for entries in updates {
                     // Presence that cannot be read is nobody's loss.
-                    if self.presence.apply(id, &entries).is_ok() {
+                    if let Ok(peers) = self.presence.apply(id, &entries) {
+                        self.people_changed |= !peers.is_empty();
+                        self.claims.extend(peers.into_iter().map(|peer| (peer, id.0)));
                         self.pass_on_presence(id, entries);
                     }
                 }
@@ -327,8 +342,10 @@ impl Room {
         late.into_iter().for_each(|id| self.assemble(id, None));
     }
 
-    fn update(&mut self, id: ClientId, batch: BatchId, updates: Vec<Vec<u8>>) {
+    fn update(&mut self, id: ClientId, batch: BatchId, mut updates: Vec<Vec<u8>>) {
         let Some(client) = self.clients.get(&id) else { return };
+        // Nothing is in an empty one, and it has a price all the same.
+        updates.retain(|update| !update.is_empty());
         let batch = Batch { client: id, person: client.person, id: batch, updates };
         let refused = if client.role == Role::Read {
             Some(Status::PermissionDenied)
@@ -337,7 +354,7 @@ impl Room {
         } else if self.inbox_bytes + batch.bytes() > INBOX_BYTES_MAX {
             Some(Status::RateLimited)
         } else if !client.has_document
-            || matches!(self.ending, Some(Ending::Asked | Ending::Renewed))
+            || matches!(self.ending, Some(Ending::Asked | Ending::NotText | Ending::Renewed))
         {
             // It keeps what it wrote, and brings it to the next session.
             Some(Status::AppError)
@@ -425,7 +442,8 @@ impl Room {
     }
 
     fn people_event(&self) -> serde_json::Value {
-        let shown = |client: &Client| {
+        let shown = |(id, client): (&ClientId, &Client)| {
+            let peers = self.presence.peers_of(*id).map(|peer| peer.to_string());
             let person = &self.people[client.person as usize];
             json!({
                 "user": person.user.to_string(),
@@ -433,9 +451,10 @@ impl Room {
                 "name": person.name,
                 "role": role_word(client.role),
                 "here_ms": client.here_ms,
+                "peers": peers.collect::<Vec<_>>(),
             })
         };
-        let people: Vec<_> = self.clients.values().take(PEOPLE_TOLD_MAX).map(shown).collect();
+        let people: Vec<_> = self.clients.iter().take(PEOPLE_TOLD_MAX).map(shown).collect();
         json!({ "type": "people", "people": people, "count": self.clients.len() })
     }
 

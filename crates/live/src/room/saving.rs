@@ -4,8 +4,8 @@ use crucible_core::hash::ContentHash;
 use crucible_core::id::VersionId;
 
 use super::{
-    Action, Busy, Ending, Flushed, Head, Intent, Person, PersonNo, Record, Room, Then, Write,
-    text_hash,
+    Action, Busy, Content, Ending, Flushed, Head, Intent, Person, PersonNo, Record, Room, Then,
+    Write, text_hash,
 };
 use crate::documents::{Ask, Version};
 use crate::limits::{CHECKPOINT_MS, CHECKPOINT_SHARE, DISBELIEF_MS, IDLE_MS, LEFT_MS, QUIET_MS};
@@ -58,7 +58,7 @@ impl Room {
         }
         let quiet = now_ms.saturating_sub(last) >= QUIET_MS;
         let long = now_ms.saturating_sub(first) >= self.checkpoint_ms();
-        quiet || long || self.clients.is_empty() || self.ending.is_some()
+        quiet || long || self.clients.is_empty() || self.ending.is_some() || self.settling
     }
 
     /// How long the oldest edit waits at most: longer where the last checkpoint took long.
@@ -154,7 +154,10 @@ impl Room {
             return None;
         }
         let outside = self.outside.as_ref()?;
-        let emptied = outside.head.text.as_ref().is_none_or(String::is_empty);
+        let emptied = match &outside.head.content {
+            Content::Text(text) => text.is_empty(),
+            Content::Deleted | Content::NotText => true,
+        };
         let waited = now_ms.saturating_sub(outside.since_ms) >= DISBELIEF_MS;
         if emptied && !waited && self.flushed.hash != text_hash("") {
             return None;
@@ -166,8 +169,11 @@ impl Room {
         if outside.head.version == self.flushed.base {
             return;
         }
-        let Some(text) = outside.head.text.clone() else {
-            return self.deleted(outside.head.version);
+        let text = match &outside.head.content {
+            Content::Text(text) => text.clone(),
+            Content::Deleted => return self.deleted(outside.head.version),
+            // What was typed goes beside it; which of the two stands is for Layer 1 to say.
+            Content::NotText => return self.end(Ending::NotText),
         };
         let text = self.take_ends(&text);
         let hash = text_hash(&text);
@@ -196,7 +202,7 @@ impl Room {
         at: Version,
         version: Version,
     ) {
-        let text = crate::line_ends::lf(outside.head.text.as_deref().unwrap_or_default());
+        let text = crate::line_ends::lf(outside.head.content.text().unwrap_or_default());
         let base = outside.head.version;
         let flushed = Flushed { base, hash: text_hash(&text), at, turn: self.flushed.turn };
         let record = Record { person: None, update: update.clone() };
@@ -244,6 +250,7 @@ impl Ending {
             Self::Left => "left",
             Self::Asked => "asked",
             Self::Deleted => "deleted",
+            Self::NotText => "not_text",
             Self::Renewed => "renewed",
         }
     }

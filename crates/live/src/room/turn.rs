@@ -62,7 +62,8 @@ impl Room {
             editors: Vec::new(),
             author: None,
         };
-        self.ask(Busy::Importing(turn), Ask::Import(updates, look));
+        let claims = std::mem::take(&mut self.claims);
+        self.ask(Busy::Importing(turn), Ask::Import(updates, look, claims));
     }
 
     /// Whether taken updates have gone without a look for too long.
@@ -111,8 +112,14 @@ impl Room {
                 Verdict::Refused(why) => {
                     let (client, status) = (batch.client, status(why));
                     turn.statuses[at] = status;
+                    if matches!(why, Why::Broke | Why::Strange) {
+                        // The last that it hears.
+                        let id = turn.batches[at].id;
+                        self.ack(client, id, status);
+                    }
                     match why {
-                        Why::Broke => self.close(client, Closing::Broke),
+                        Why::Broke => self.evict(client, Closing::Broke),
+                        Why::Strange => self.evict(client, Closing::Malformed),
                         Why::Gap => {
                             let message = "the update follows edits that are not here; join again";
                             self.ask_to_rejoin(client, message);
@@ -174,7 +181,7 @@ impl Room {
         for at in dead.into_iter().rev() {
             let client = turn.batches.remove(at).client;
             turn.statuses.remove(at);
-            self.close(client, Closing::Broke);
+            self.evict(client, Closing::Broke);
         }
         (turn, left)
     }
@@ -186,7 +193,7 @@ fn places_before(batches: &[Batch], at: usize) -> usize {
 
 fn status(why: Why) -> Status {
     match why {
-        Why::Invalid | Why::Gap | Why::Broke => Status::InvalidUpdate,
+        Why::Invalid | Why::Strange | Why::Gap | Why::Broke => Status::InvalidUpdate,
         Why::TooLarge => Status::PayloadTooLarge,
         Why::Foreign => Status::PermissionDenied,
     }

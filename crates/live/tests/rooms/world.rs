@@ -9,7 +9,7 @@ use crucible_live::documents::{Answer, Ask, Documents, Question, Reply, Version}
 use crucible_live::frames::{self, BatchId, CrdtType, Message, Status};
 use crucible_live::line_ends::Ends;
 use crucible_live::room::{
-    Action, ClientId, Closing, Event, Flushed, Head, Person, Role, Room, Write, text_hash,
+    Action, ClientId, Closing, Content, Event, Flushed, Head, Person, Role, Room, Write, text_hash,
 };
 use crucible_live::stored::Stored;
 use loro::{ExportMode, LoroDoc, VersionVector};
@@ -95,7 +95,8 @@ impl Layer1 {
 
     pub fn head(&self) -> Head {
         let text = self.versions[self.head].1.clone();
-        Head { version: version_id(self.head), text, by: "somebody".to_owned() }
+        let content = text.map_or(Content::Deleted, Content::Text);
+        Head { version: version_id(self.head), content, by: "somebody".to_owned() }
     }
 
     /// The version that was made of this intent, if it was.

@@ -136,9 +136,12 @@ impl DocumentsHost {
             if process.is_none() {
                 // A new one has to be told everything again.
                 self.survives(&mut process, opened(&good)).await;
-                self.survives(&mut process, Ask::Import(taken.clone(), true)).await;
+                self.survives(&mut process, Ask::Import(taken.clone(), true, Vec::new())).await;
             }
-            if self.survives(&mut process, Ask::Import(vec![update.clone()], true)).await {
+            if self
+                .survives(&mut process, Ask::Import(vec![update.clone()], true, Vec::new()))
+                .await
+            {
                 taken.push(update);
             } else {
                 trial.killers.push(place);
@@ -147,14 +150,16 @@ impl DocumentsHost {
         trial
     }
 
-    /// Whether a process of the trial's own lives through a question and a look at the text.
+    /// Whether a process of the trial's own lives through a question, a look at the text, and
+    /// giving all of it to somebody new.
     async fn survives(&self, process: &mut Option<Process>, ask: Ask) -> bool {
         if process.is_none() {
             *process = Process::start(&self.spawner).ok();
         }
         let Some(running) = process.as_ref() else { return false };
         let alive = running.ask(0, ask).await.is_ok()
-            && running.ask(0, Ask::Text).await.is_ok_and(|r| matches!(r.answer, Answer::Text(..)));
+            && running.ask(0, Ask::Text).await.is_ok_and(|r| matches!(r.answer, Answer::Text(..)))
+            && running.ask(0, Ask::Snapshot).await.is_ok();
         if !alive {
             *process = None;
         }

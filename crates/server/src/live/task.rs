@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use crucible_core::id::{NoteId, VaultId, VersionId};
 use crucible_core::vault_path::VaultPath;
-use crucible_live::documents::{Answer, Ask, DocId, Version};
-use crucible_live::room::{Action, ClientId, Closing, Event, Head, Person, Room};
+use crucible_core::version::Kind;
+use crucible_live::documents::{Answer, Ask, Brought, DocId, Version};
+use crucible_live::room::{Action, ClientId, Closing, Content, Event, Head, Person, Room};
 use crucible_live::stored::Stored;
 use crucible_store::server_repo::Origin;
 use crucible_sync::mint::{Change, Found};
 use crucible_trust::rights::Access;
 use tokio::sync::mpsc;
 
+use super::documents::Trial;
 use super::{Handle, Live, Message, Out};
 use crate::error::{ApiError, Code};
 use crate::history::Names;
@@ -129,6 +131,7 @@ impl Task {
         let mut shared = self.handle.lock();
         let left: Vec<_> = shared.people.difference(&present).copied().collect();
         shared.people = present;
+        shared.settled = self.room.is_flushed();
         drop(shared);
         for who in left {
             self.server.live().notice(&self.handle, "left", Some(who));
@@ -182,6 +185,8 @@ impl Task {
                     if reopen(live, handle.doc, &session.stored).await.is_err() {
                         return recover(live, &handle, ask).await;
                     }
+                    // The room may know more than the journal: it asks again.
+                    return Event::Reopened(Vec::new(), Vec::new());
                 }
                 Ok(reply) => return Event::Answered(reply.answer, reply.poisoners),
                 // Another document's question ended the process, as far as one can see.
@@ -323,12 +328,15 @@ fn head(
     let version = standing.id;
     let by = author(server, vault, &version)?;
     let Some(live) = standing.version.live() else {
-        return Ok((Head { version, text: None, by }, None));
+        return Ok((Head { version, content: Content::Deleted, by }, None));
     };
-    let bytes = server.archive().content(vault, &live.content)?;
-    let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let text = text.ok_or_else(|| ApiError::not_found("note's text"))?;
-    Ok((Head { version, text: Some(text), by }, Some(live.path.to_string())))
+    let bytes = match live.kind {
+        Kind::Note => server.archive().content(vault, &live.content)?,
+        Kind::Asset => None,
+    };
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
+    let content = text.map_or(Content::NotText, Content::Text);
+    Ok((Head { version, content, by }, Some(live.path.to_string())))
 }
 
 /// Whose version it is, for the others in a session: a person on a device.
@@ -340,11 +348,44 @@ fn author(server: &Server, vault: &VaultId, version: &VersionId) -> Result<Strin
     Names::default().person(server, origin.user, origin.device)
 }
 
+/// Opens a document as the journal has it; without what ends the process, if something does.
+///
+/// # Errors
+/// It cannot be read, or nothing helps.
+pub async fn open_again(live: &Live, doc: DocId, stored: &Stored) -> Result<Version, ApiError> {
+    for _ in 0..TRIES_MAX {
+        // Another document may have ended it.
+        if let Ok(version) = reopen(live, doc, stored).await {
+            return Ok(version);
+        }
+    }
+    without_bad_records(live, doc, stored, Vec::new()).await.map(|(_, version)| version)
+}
+
+/// Finds what of journal and updates ends the process, and opens the document without it.
+async fn without_bad_records(
+    live: &Live,
+    doc: DocId,
+    stored: &Stored,
+    updates: Vec<Brought>,
+) -> Result<(Trial, Version), ApiError> {
+    let trial = live.documents.trial(stored.ask(), updates).await;
+    let mut open = stored.ask();
+    if let Ask::Open(_, records, _) = &mut open {
+        let mut place = 0..;
+        records.retain(|_| !place.next().is_some_and(|at| trial.bad_records.contains(&at)));
+    }
+    match live.documents.ask(doc, open).await.map(|reply| reply.answer) {
+        Ok(Answer::Opened(version, _)) => Ok((trial, version)),
+        _ => Err(ApiError::internal(&std::io::Error::other("a document does not open"))),
+    }
+}
+
 /// Opens a document as the journal has it.
 ///
 /// # Errors
 /// The process ended over it, or it cannot be read.
-pub async fn reopen(live: &Live, doc: DocId, stored: &Stored) -> Result<Version, ApiError> {
+async fn reopen(live: &Live, doc: DocId, stored: &Stored) -> Result<Version, ApiError> {
     match live.documents.ask(doc, stored.ask()).await.map(|reply| reply.answer) {
         Ok(Answer::Opened(version, _)) => Ok(version),
         _ => Err(ApiError::internal(&std::io::Error::other("a document does not open"))),
@@ -356,17 +397,11 @@ async fn recover(live: &Live, handle: &Handle, ask: Ask) -> Event {
     let lost = || Event::Answered(Answer::Absent, Vec::new());
     let Ok(Some(session)) = live.journal.load(&handle.id).await else { return lost() };
     let updates = match ask {
-        Ask::Import(updates, _) => updates,
+        Ask::Import(updates, ..) => updates,
         _ => Vec::new(),
     };
-    let trial = live.documents.trial(session.stored.ask(), updates).await;
-    let mut open = session.stored.ask();
-    if let Ask::Open(_, records, _) = &mut open {
-        let mut place = 0..;
-        records.retain(|_| !place.next().is_some_and(|at| trial.bad_records.contains(&at)));
-    }
-    match live.documents.ask(handle.doc, open).await.map(|reply| reply.answer) {
-        Ok(Answer::Opened(..)) => Event::Reopened(trial.killers, trial.poisoners),
-        _ => lost(),
+    match without_bad_records(live, handle.doc, &session.stored, updates).await {
+        Ok((trial, _)) => Event::Reopened(trial.killers, trial.poisoners),
+        Err(_) => lost(),
     }
 }

@@ -23,6 +23,14 @@ pub type Ended = (u16, &'static str);
 pub const RESTART: Ended = (1012, "the server restarts");
 /// The token is no longer good.
 pub const SIGNED_OUT: Ended = (4401, "the token is no longer good");
+/// A frame that is none.
+pub const MALFORMED: Ended = (4400, "a frame could not be read");
+/// It takes nothing.
+pub const SLOW: Ended = (4408, "the connection is too slow; join again");
+/// A frame above the protocol's bound.
+pub const TOO_LARGE: Ended = (4413, "a frame has more than 256 KiB");
+/// More than a client may send.
+pub const FAST: Ended = (4429, "too many frames in too short a time");
 /// The session is over.
 pub const OVER: Ended = (4410, "the session has ended");
 

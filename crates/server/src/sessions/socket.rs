@@ -3,17 +3,19 @@
 //! Invariant: what comes from a client is read only as fast as its room takes it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
 use axum::response::Response;
-use crucible_live::limits::FRAME_BYTES_MAX;
+use crucible_live::limits::{FRAME_BYTES_MAX, FRAMES_PER_S};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::connection::{Connection, Ended, OVER, RESTART, ended, until};
+use super::connection::{
+    Connection, Ended, FAST, MALFORMED, OVER, RESTART, SLOW, TOO_LARGE, ended, until,
+};
 use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::live::Out;
@@ -23,8 +25,13 @@ use crate::state::Server;
 pub const PROTOCOL: &str = "loro.v1";
 /// Frames written to the socket before it is flushed, and their bytes.
 const TOGETHER: (usize, usize) = (64, 256 << 10);
-/// The longest time for a client to take one such flush; who takes longer is not there.
+/// The longest time for a client to take one such flush; who takes longer is sent away, and has as
+/// long again to hear why.
 const FLUSH_MAX: Duration = Duration::from_secs(15);
+/// Messages up to this long are read, so that a frame that is too long is answered with a reason.
+const MESSAGE_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
+/// Messages taken after a connection was ended, so that it hears why.
+const AFTER_CLOSE_MAX: usize = 4_096;
 
 pub async fn connect(
     State(server): State<Arc<Server>>,
@@ -35,8 +42,8 @@ pub async fn connect(
     let connection = Connection::new(server, caller, &id).await?;
     let upgrade = upgrade
         .protocols([PROTOCOL])
-        .max_message_size(FRAME_BYTES_MAX)
-        .max_frame_size(FRAME_BYTES_MAX);
+        .max_message_size(MESSAGE_BYTES_MAX)
+        .max_frame_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| run(connection, socket)))
 }
 
@@ -44,14 +51,41 @@ async fn run(mut connection: Connection, socket: WebSocket) {
     let Ok(out) = connection.join().await else { return };
     let server = Arc::clone(&connection.server);
     let _present = server.metrics().session_sockets.enter();
-    let (mut sink, stream) = socket.split();
-    let ended = pump(&mut connection, &mut sink, stream, out).await;
+    let (mut sink, mut stream) = socket.split();
+    let ended = pump(&mut connection, &mut sink, &mut stream, out).await;
     connection.leave().await;
     if let Some((code, reason)) = ended {
         let close = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        let goodbye = async {
+            sink.send(Message::Close(Some(close))).await?;
+            // What is still coming is taken, or the system would answer it with a reset, and the
+            // reason would be lost on its way.
+            for _ in 0..AFTER_CLOSE_MAX {
+                if stream.next().await.is_none_or(|message| message.is_err()) {
+                    break;
+                }
+            }
+            Ok::<_, axum::Error>(())
+        };
         // Whoever does not take it hears the end of the connection instead.
-        let close = sink.send(Message::Close(Some(close)));
-        let _ = tokio::time::timeout(FLUSH_MAX, close).await;
+        let _ = tokio::time::timeout(FLUSH_MAX, goodbye).await;
+    }
+}
+
+/// Counts what comes beside frames of the protocol: pings and their like.
+struct Beside {
+    since: Instant,
+    count: u64,
+}
+
+impl Beside {
+    /// Whether one more is not too many for the second.
+    fn one_more(&mut self) -> bool {
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            *self = Self { since: Instant::now(), count: 0 };
+        }
+        self.count += 1;
+        self.count <= FRAMES_PER_S
     }
 }
 
@@ -61,32 +95,40 @@ type Sink = SplitSink<WebSocket, Message>;
 async fn pump(
     connection: &mut Connection,
     sink: &mut Sink,
-    mut stream: impl futures_util::Stream<Item = Result<Message, axum::Error>> + Unpin,
+    stream: &mut (impl futures_util::Stream<Item = Result<Message, axum::Error>> + Unpin),
     mut out: UnboundedReceiver<Out>,
 ) -> Option<Ended> {
     let mut closing = connection.server.closing();
     let mut rechecks = connection.server.live().rechecks();
     let period = Duration::from_millis(connection.server.limits().heartbeat_ms);
     let mut heartbeat = tokio::time::interval(period);
+    let mut beside = Beside { since: Instant::now(), count: 0 };
     loop {
         let done = tokio::select! {
             () = until(&mut closing, |closing| *closing) => return Some(RESTART),
             first = out.recv() => match first {
                 Some(first) => {
                     let write = write(connection, sink, first, &mut out);
-                    tokio::time::timeout(FLUSH_MAX, write).await.ok()?
+                    let written = tokio::time::timeout(FLUSH_MAX, write).await;
+                    written.unwrap_or(Err(Some(SLOW)))
                 }
                 None => Err(Some(OVER)),
             },
             message = stream.next() => match message {
+                Some(Ok(Message::Binary(bytes))) if bytes.len() > FRAME_BYTES_MAX => {
+                    Err(Some(TOO_LARGE))
+                }
                 Some(Ok(Message::Binary(bytes))) => {
                     connection.frame(bytes.to_vec()).await.map_err(Some)
                 }
+                Some(Ok(Message::Close(_))) => return None,
+                Some(Ok(_)) if !beside.one_more() => Err(Some(FAST)),
                 Some(Ok(Message::Text(text))) if text.as_str() == "ping" => {
                     send(sink, Message::Text(Utf8Bytes::from_static("pong"))).await
                 }
-                Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_))) => Ok(()),
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
+                Some(Ok(Message::Text(_))) => Err(Some(MALFORMED)),
+                Some(Err(_)) | None => return None,
             },
             _ = heartbeat.tick() => match connection.check().await {
                 Ok(()) => send(sink, Message::Ping(Vec::new().into())).await,
