@@ -276,3 +276,25 @@ fn a_full_disk_acknowledges_nothing_and_loses_nothing() {
     world.check();
     assert!(world.layer1.head().text.unwrap().contains(&word));
 }
+
+#[test]
+fn a_checkpoint_is_known_again_after_a_crash_though_a_write_failed_meanwhile() {
+    let mut world = joined(NOTE, &[0]);
+    world.layer1_waits = true;
+    world.type_something(0);
+    world.flush(0);
+    world.rest();
+    world.wait(QUIET_MS);
+    assert_eq!(world.layer1.saves.len(), 1, "it is under way");
+    world.disk_full = true;
+    world.type_something(0);
+    world.flush(0);
+    world.rest();
+    world.disk_full = false;
+    world.rest();
+    world.save_unheard();
+    world.crash();
+    world.layer1_waits = false;
+    world.settle();
+    world.check();
+}

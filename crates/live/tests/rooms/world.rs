@@ -158,6 +158,8 @@ pub struct World {
     pub closed: Vec<Closing>,
     quiet: bool,
     pub disk_full: bool,
+    /// Layer 1 stores nothing for now; it does not fail either.
+    pub layer1_waits: bool,
     /// Pages that take nothing of what is sent to them.
     pub deaf: BTreeSet<usize>,
 }
@@ -189,6 +191,7 @@ impl World {
             closed: Vec::new(),
             quiet: false,
             disk_full: false,
+            layer1_waits: false,
             deaf: BTreeSet::new(),
         };
         world.open();
@@ -334,7 +337,9 @@ impl World {
                 self.keep(write);
                 self.event(Event::Journaled);
             }
-        } else if let Some((base, text)) = self.saves.pop_front() {
+        } else if !self.layer1_waits
+            && let Some((base, text)) = self.saves.pop_front()
+        {
             if self.disk_full {
                 self.event(Event::SaveFailed("the disk is full".to_owned()));
             } else {
@@ -354,6 +359,12 @@ impl World {
         }
     }
 
+    /// Layer 1 stores the checkpoint under way, and the room does not hear of it.
+    pub fn save_unheard(&mut self) {
+        let (base, text) = self.saves.pop_front().unwrap();
+        self.layer1.write(number(base), Some(text));
+    }
+
     /// The server is killed: what was under way may or may not have been done.
     pub fn crash(&mut self) {
         if let Some(write) = self.writes.pop_front()
@@ -364,10 +375,8 @@ impl World {
                 false => self.keep(write),
             }
         }
-        if let Some((base, text)) = self.saves.pop_front()
-            && self.rng.one_in(2)
-        {
-            self.layer1.write(number(base), Some(text));
+        if !self.saves.is_empty() && self.rng.one_in(2) {
+            self.save_unheard();
         }
         self.asks.clear();
         self.writes.clear();
