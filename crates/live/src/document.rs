@@ -15,10 +15,8 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use loro::{
-    ContainerID, ContainerType, EncodedBlobMode, ExportMode, ID, LoroDoc, UpdateOptions,
-    VersionVector,
-};
+use crucible_core::text_diff::edits;
+use loro::{ContainerID, ContainerType, EncodedBlobMode, ExportMode, ID, LoroDoc, VersionVector};
 
 use crate::limits::{DOCUMENT_BYTES_MAX, IMPORTS_MAX, UPDATE_BYTES_MAX};
 
@@ -34,8 +32,9 @@ pub const CONTAINER: &str = "text";
 /// Peers from here on are the host's: the first seeds, each later one brings one edit from outside.
 pub const HOST_PEERS: Range<Peer> = (u64::MAX - u32::MAX as u64)..u64::MAX;
 
-/// Above this, edits from outside are found by lines, in bytes: by characters it is quadratic.
-const BY_LINES_BYTES: usize = 64 << 10;
+/// Pieces that one edit from outside replaces, times the length of the text: what it costs the
+/// library. 2^28 take a fifth of a second.
+const EDIT_STEPS_MAX: usize = 1 << 28;
 
 /// A state of the document: which edits of whom are in it. Encoded as the library's version vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -354,13 +353,15 @@ impl Document {
         self.doc.detach();
         fork.set_peer_id(self.next_host_peer()).expect("the fork has nothing uncommitted");
         let container = fork.get_text(CONTAINER);
-        let options = UpdateOptions { timeout_ms: None, ..UpdateOptions::default() };
-        if container.len_utf8().max(text.len()) > BY_LINES_BYTES {
-            container.update_by_line(text, options)
-        } else {
-            container.update(text, options)
+        let before = container.to_string();
+        let (mut read, mut at) = (0, 0);
+        for Replaced { gone, new } in replaced(&before, text) {
+            at += before[read..gone.start].chars().count();
+            read = gone.end;
+            container.delete(at, before[gone].chars().count()).expect("it is in the text");
+            container.insert(at, &text[new.clone()]).expect("it is in the text");
+            at += text[new].chars().count();
         }
-        .expect("it has no time limit");
         fork.commit();
         let update = exported(&fork, ExportMode::updates(&past));
         self.replay(OURS, &update)?;
@@ -409,6 +410,40 @@ impl Log {
         }
         Some(doc)
     }
+}
+
+/// Bytes of a text that became bytes of another.
+struct Replaced {
+    gone: Range<usize>,
+    new: Range<usize>,
+}
+
+/// What is to be replaced to make `after` of `before`: words, so that what others type meanwhile
+/// never ends up inside a word; larger pieces where so many words of a long text are others that
+/// it would take too long.
+fn replaced(before: &str, after: &str) -> Vec<Replaced> {
+    let mut grown = 0_isize;
+    let mut pieces: Vec<_> = edits(before, after)
+        .into_iter()
+        .map(|edit| {
+            let start = edit.at.start.strict_add_signed(grown);
+            grown += edit.text.len() as isize - edit.at.len() as isize;
+            Replaced { gone: edit.at, new: start..start + edit.text.len() }
+        })
+        .collect();
+    let pieces_max = EDIT_STEPS_MAX / before.len().max(after.len()).max(1);
+    let mut near = 1;
+    while pieces.len() > pieces_max.max(1) {
+        near *= 4;
+        pieces.dedup_by(|next, last| {
+            let joins = next.gone.start - last.gone.end < near;
+            if joins {
+                (last.gone.end, last.new.end) = (next.gone.end, next.new.end);
+            }
+            joins
+        });
+    }
+    pieces
 }
 
 /// Edits of one peer, by their counters.
