@@ -34,6 +34,10 @@ pub const CONTAINER: &str = "text";
 /// Peers from here on are the host's: the first seeds, each later one brings one edit from outside.
 pub const HOST_PEERS: Range<Peer> = (u64::MAX - u32::MAX as u64)..u64::MAX;
 
+/// Pieces that one edit from outside replaces, times the length of the text: what it costs the
+/// library. 2^28 take a fifth of a second.
+const EDIT_STEPS_MAX: usize = 1 << 28;
+
 /// A state of the document: which edits of whom are in it. Encoded as the library's version vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocVersion(Vec<u8>);
@@ -451,11 +455,14 @@ impl Document {
         self.doc.detach();
         fork.set_peer_id(self.next_host_peer()).expect("the fork has nothing uncommitted");
         let container = fork.get_text(CONTAINER);
-        // The library's own comparison is quadratic: 56 s for 40 kB written anew.
-        for edit in edits(&container.to_string(), text).iter().rev() {
-            let Range { start, end } = edit.at;
-            container.delete_utf8(start, end - start).map_err(|_| Unreadable)?;
-            container.insert_utf8(start, edit.text).map_err(|_| Unreadable)?;
+        let before = container.to_string();
+        let (mut read, mut at) = (0, 0);
+        for Replaced { gone, new } in replaced(&before, text) {
+            at += before[read..gone.start].chars().count();
+            read = gone.end;
+            container.delete(at, before[gone].chars().count()).expect("it is in the text");
+            container.insert(at, &text[new.clone()]).expect("it is in the text");
+            at += text[new].chars().count();
         }
         fork.commit();
         let update = exported(&fork, ExportMode::updates(&past)).ok_or(Unreadable)?;
@@ -515,6 +522,40 @@ impl Log {
         }
         Some(doc)
     }
+}
+
+/// Bytes of a text that became bytes of another.
+struct Replaced {
+    gone: Range<usize>,
+    new: Range<usize>,
+}
+
+/// What is to be replaced to make `after` of `before`: words, so that what others type meanwhile
+/// never ends up inside a word; larger pieces where so many words of a long text are others that
+/// it would take too long.
+fn replaced(before: &str, after: &str) -> Vec<Replaced> {
+    let mut grown = 0_isize;
+    let mut pieces: Vec<_> = edits(before, after)
+        .into_iter()
+        .map(|edit| {
+            let start = edit.at.start.strict_add_signed(grown);
+            grown += edit.text.len() as isize - edit.at.len() as isize;
+            Replaced { gone: edit.at, new: start..start + edit.text.len() }
+        })
+        .collect();
+    let pieces_max = EDIT_STEPS_MAX / before.len().max(after.len()).max(1);
+    let mut near = 1;
+    while pieces.len() > pieces_max.max(1) {
+        near *= 4;
+        pieces.dedup_by(|next, last| {
+            let joins = next.gone.start - last.gone.end < near;
+            if joins {
+                (last.gone.end, last.new.end) = (next.gone.end, next.new.end);
+            }
+            joins
+        });
+    }
+    pieces
 }
 
 /// Edits of one peer, by their counters.

@@ -559,6 +559,10 @@ impl Room {
         if write.flushed.is_none() && self.flushed_unwritten {
             write.flushed = Some(self.flushed.clone());
         }
+        if write.flushed.is_some() && write.intent.is_none() {
+            // It ends what was intended before; what Layer 1 is storing just now is not over.
+            write.intent = self.saving.as_ref().map(|saving| saving.intent().clone());
+        }
         self.flushed_unwritten = false;
         self.busy = Some(Busy::Writing(Box::new(then)));
         self.act(Action::Journal(write));

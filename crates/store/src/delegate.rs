@@ -34,6 +34,8 @@ macro_rules! delegate_repo {
                 note: &crucible_core::id::NoteId,
                 at: crucible_sync::repo::Seq
             ) -> Option<crucible_core::id::VersionId>);
+            delegate_repo!(@ $db versions_of(note: &crucible_core::id::NoteId)
+                -> Vec<crucible_core::id::VersionId>);
             delegate_repo!(@ $db versions_with_content(
                 note: &crucible_core::id::NoteId,
                 content: &crucible_core::hash::ContentHash

@@ -391,6 +391,11 @@ impl Repo for VaultDb {
         )
     }
 
+    fn versions_of(&self, note: &NoteId) -> Result<Vec<VersionId>, StoreError> {
+        let Some(k) = self.read(|conn, _| note_k(conn, note))? else { return Ok(Vec::new()) };
+        self.list("SELECT id FROM versions WHERE note = ?1 ORDER BY seq", [k], version_id)
+    }
+
     fn versions_with_content(
         &self,
         note: &NoteId,

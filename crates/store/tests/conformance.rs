@@ -95,6 +95,7 @@ fn compare_versions<A: Repo + History, B: Repo + History>(one: &A, other: &B, as
     notes.dedup();
     for note in notes {
         same("heads", one.heads(&note), other.heads(&note));
+        same("versions of", one.versions_of(&note), other.versions_of(&note));
         for at in [0, 3, 7, 20, u64::MAX] {
             same("newest at", one.newest_at(&note, Seq(at)), other.newest_at(&note, Seq(at)));
         }
@@ -225,6 +226,28 @@ proptest! {
         compare(&sqlite, &snapshot, &asked_of_known(&asked, &snapshot));
         prop_assert_eq!(sqlite.check().unwrap().findings, vec![]);
     }
+}
+
+#[test]
+fn a_merge_is_a_head_again_once_what_hid_it_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let meta = Scribe::meta(VAULT);
+    let mut sqlite = SyncDb::create(&folder.path().join("sync.db"), &meta).unwrap();
+    let mut memory = MemoryStore::device(meta);
+    let mut scribe = Scribe::new(VAULT);
+    let (create, beside, merge, take_back) = (3, 4, 7, 10);
+    let mut heads = Vec::new();
+    // Two versions, their merge, and an edit that was made on both and not on the merge.
+    for (how, op) in (0..).zip([create, beside, merge, beside, take_back]) {
+        let batch = scribe.replica_batch(&memory, Step { op, pick: 0, how });
+        memory.commit(&batch).unwrap();
+        sqlite.commit(&batch).unwrap();
+        let (_, note) = memory.changed(Seq(0), Seq(u64::MAX), 1).unwrap()[0];
+        heads.push(memory.heads(&note).unwrap());
+    }
+    assert_eq!(heads.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2, 1, 1, 1]);
+    assert_eq!(heads[4], heads[2], "the merge is the head again");
+    assert_eq!(sqlite.check().unwrap().findings, vec![]);
 }
 
 /// What is left to ask about after a collection: contents of known versions.

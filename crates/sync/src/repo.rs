@@ -58,6 +58,8 @@ pub trait Repo {
     ) -> Result<Vec<(Seq, NoteId)>, Self::Error>;
     /// The newest version of `note` not after `at`: what a side that was in step then has.
     fn newest_at(&self, note: &NoteId, at: Seq) -> Result<Option<VersionId>, Self::Error>;
+    /// All known versions of `note`, oldest first.
+    fn versions_of(&self, note: &NoteId) -> Result<Vec<VersionId>, Self::Error>;
     /// The versions of `note` with exactly this content, newest first; at most 16.
     fn versions_with_content(
         &self,

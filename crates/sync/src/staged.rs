@@ -308,7 +308,8 @@ impl<'r, R: Repo> Staged<'r, R> {
     }
 
     /// Takes back stored versions that nobody else has, and works out their notes' heads anew
-    /// from what remains. Their parents must be known: what they replaced is found through those.
+    /// from what remains. Their parents must be known: what they replaced is found through those;
+    /// but a merge that one of them made redundant need not be among these.
     pub fn drop_versions(&mut self, dropped: &[VersionId]) -> Fallible<(), R> {
         let mut notes: BTreeMap<NoteId, Vec<VersionId>> = BTreeMap::new();
         for id in dropped {
@@ -318,6 +319,7 @@ impl<'r, R: Repo> Staged<'r, R> {
         }
         for (note, mut candidates) in notes {
             candidates.extend(self.heads(&note)?);
+            candidates.extend(self.merges_of(&note)?);
             candidates.retain(|id| !dropped.contains(id));
             let mut rebuilt = Vec::new();
             for id in candidates {
@@ -329,6 +331,16 @@ impl<'r, R: Repo> Staged<'r, R> {
         }
         self.batch.dropped.extend(dropped);
         Ok(())
+    }
+
+    fn merges_of(&self, note: &NoteId) -> Fallible<Vec<VersionId>, R> {
+        let mut merges = Vec::new();
+        for id in self.repo.versions_of(note).map_err(EngineError::Repo)? {
+            if self.version(&id)?.is_some_and(|version| version.is_merge()) {
+                merges.push(id);
+            }
+        }
+        Ok(merges)
     }
 
     /// Opens conflict records.

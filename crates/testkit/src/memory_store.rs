@@ -716,6 +716,11 @@ impl Repo for MemoryStore {
         Ok(note.seqs[..until].last().map(|seq| self.positions[seq]))
     }
 
+    fn versions_of(&self, note: &NoteId) -> Result<Vec<VersionId>> {
+        let Some(note) = self.notes.get(note) else { return Ok(Vec::new()) };
+        Ok(note.seqs.iter().map(|seq| self.positions[seq]).collect())
+    }
+
     fn versions_with_content(
         &self,
         note: &NoteId,

@@ -3,7 +3,10 @@
 use loro::{ExportMode, LoroDoc};
 use proptest::prelude::*;
 
-use super::{CONTAINER, DocVersion, Document, HOST_PEERS, Imported, Look, Peer, Refusal};
+use super::{
+    CONTAINER, DocVersion, Document, EDIT_STEPS_MAX, HOST_PEERS, Imported, Look, Peer, Refusal,
+    Replaced, replaced,
+};
 use crate::limits::{DOCUMENT_BYTES_MAX, IMPORTS_MAX};
 
 /// A client: what a browser has.
@@ -130,7 +133,19 @@ fn an_emptied_copy_leaves_what_was_typed_since() {
 }
 
 #[test]
-fn a_long_text_is_edited_from_outside_by_lines() {
+fn what_others_type_is_never_put_inside_a_word_from_outside() {
+    let mut host = Document::seed("line\nw6w o14o\nsecond line\no20o\n");
+    let (flushed, client) = (host.version(), Client::of(&mut host, 1));
+    host.hear(&client.insert(9, "typed "), anybody).unwrap();
+    host.edit_at(&flushed, "line\no36o\no14o\no37o\nsecond line\no20o\n").unwrap();
+    for word in ["typed", "o36o", "o14o", "o37o"] {
+        let text = host.text();
+        assert_eq!(text.split_whitespace().filter(|w| *w == word).count(), 1, "{word}: {text:?}");
+    }
+}
+
+#[test]
+fn one_changed_line_of_a_long_text_is_a_short_update() {
     let lines = |changed: &str| -> String {
         (0..10_000).map(|n| if n == 5_000 { changed.into() } else { format!("{n}\n") }).collect()
     };
@@ -142,16 +157,19 @@ fn a_long_text_is_edited_from_outside_by_lines() {
 }
 
 #[test]
-fn a_text_written_anew_from_outside_is_no_work_for_minutes() {
-    let words = |from: u64, step: u64| {
-        let word = |n: u64| format!("w{}", n * step % 9_973);
-        (from..from + 20_000).map(word).collect::<Vec<_>>().join(" ")
+fn a_long_text_written_anew_is_replaced_in_few_pieces() {
+    let text = |word: &str| -> String {
+        (0..60_000).map(|n| format!("{n} {word}{}", if n % 8 == 0 { "\n" } else { " " })).collect()
     };
-    let mut host = Document::seed(&words(1, 7));
-    let (flushed, client) = (host.version(), Client::of(&mut host, 1));
-    host.hear(&client.insert(0, "typed "), anybody).unwrap();
-    host.edit_at(&flushed, &words(5, 11)).unwrap();
-    assert_eq!(host.text(), format!("typed {}", words(5, 11)));
+    let (before, after) = (text("old"), text("new"));
+    let pieces = replaced(&before, &after);
+    assert!(pieces.len() * before.len() <= EDIT_STEPS_MAX, "{} pieces", pieces.len());
+    let (mut made, mut read) = (String::new(), 0);
+    for Replaced { gone, new } in pieces {
+        made = made + &before[read..gone.start] + &after[new];
+        read = gone.end;
+    }
+    assert_eq!(made + &before[read..], after);
 }
 
 #[test]

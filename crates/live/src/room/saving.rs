@@ -19,6 +19,10 @@ pub struct Saving {
 }
 
 impl Saving {
+    pub fn intent(&self) -> &Intent {
+        &self.intent
+    }
+
     pub fn action(&self, people: &[Person]) -> Action {
         let person = |no: &PersonNo| people[*no as usize].clone();
         let (last, others) = self.editors.split_last().expect("somebody wrote what is saved");

@@ -298,3 +298,82 @@ fn a_full_disk_acknowledges_nothing_and_loses_nothing() {
     world.check();
     assert!(world.layer1.head().content.text().unwrap().contains(&word));
 }
+
+#[test]
+fn a_checkpoint_is_known_again_after_a_crash_though_a_write_failed_meanwhile() {
+    let mut world = joined(NOTE, &[0]);
+    world.layer1_waits = true;
+    world.type_something(0);
+    world.flush(0);
+    world.rest();
+    world.wait(QUIET_MS);
+    assert_eq!(world.layer1.saves.len(), 1, "it is under way");
+    world.disk_full = true;
+    world.type_something(0);
+    world.flush(0);
+    world.rest();
+    world.disk_full = false;
+    world.rest();
+    world.save_unheard();
+    world.crash();
+    world.layer1_waits = false;
+    world.settle();
+    world.check();
+}
+
+/// An update of page `by` that breaks the text once it is looked at, and not before: it stands
+/// beyond the end, after what page `of` never wrote, under names that edits of that page have.
+fn poison(world: &mut World, of: usize, by: usize) -> Vec<u8> {
+    let elsewhere = world.pages[of].doc.fork();
+    let text = world.pages[of].doc.get_text("text");
+    let end = text.len_unicode();
+    elsewhere.set_peer_id(world.pages[of].doc.peer_id()).unwrap();
+    elsewhere.get_text("text").insert(end, "1234567890").unwrap();
+    elsewhere.commit();
+    text.insert(end, "12345").unwrap();
+    world.pages[of].doc.commit();
+    text.delete(end, 5).unwrap();
+    world.pages[of].doc.commit();
+    let known = elsewhere.oplog_vv();
+    elsewhere.set_peer_id(world.pages[by].doc.peer_id()).unwrap();
+    elsewhere.get_text("text").insert(end + 10, "!").unwrap();
+    elsewhere.commit();
+    elsewhere.export(ExportMode::updates(&known)).unwrap()
+}
+
+#[test]
+fn who_poisons_the_document_goes_and_the_others_begin_anew_with_all_they_wrote() {
+    let mut world = joined(NOTE, &[0, 1, 2]);
+    let words: Vec<_> = [0, 1].map(|at| world.type_something(at)).into();
+    world.flush(0);
+    world.flush(1);
+    world.rest();
+    words.iter().for_each(|word| assert!(world.promised.contains(word)));
+    let bytes = poison(&mut world, 0, 2);
+    world.flush(0);
+    while world.work() {}
+    // So shortly after the last look nobody looks; and nobody hears of it before somebody does.
+    world.deaf.extend([0, 1, 2]);
+    let id = world.id_of(2);
+    world.say(id, &update(vec![bytes]));
+    while world.work() {}
+    let taken = world.stored.as_ref().unwrap().turns.values().flatten();
+    assert!(taken.clone().any(|record| record.person == Some(2)), "it was taken and journaled");
+    let epoch = world.stored.as_ref().unwrap().epoch.clone();
+    world.type_something(0);
+    world.flush(0);
+    while world.work() {}
+    world.type_something(1);
+    world.wait(QUIET_MS);
+    assert_eq!(world.closed, [Closing::Broke, Closing::Renewed, Closing::Renewed]);
+    assert!(world.stored.is_none(), "what was sent is in Layer 1 and the epoch is over");
+    world.deaf.clear();
+    world.settle();
+    world.check();
+    assert_ne!(world.stored.as_ref().unwrap().epoch, epoch);
+    let text = world.layer1.head().content.text().unwrap().to_owned();
+    assert!(!text.contains('!'), "{text:?}");
+    let mut words: Vec<_> = text.split_whitespace().filter(|word| word.starts_with('w')).collect();
+    words.sort_unstable();
+    assert_eq!(words, ["w1w", "w2w", "w3w", "w4w"]);
+}
