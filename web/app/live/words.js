@@ -6,7 +6,7 @@
  * @param {import("./client.js").State} state
  */
 export function words(state) {
-  const { phase, role, unsaved, kept, problem } = state;
+  const { phase, role, unsaved, kept, silent, problem } = state;
   if (problem) {
     if (problem.kind === "signed-out") {
       return "You were signed out — your text is kept here; copy it";
@@ -20,5 +20,9 @@ export function words(state) {
       : "Offline — this browser keeps nothing; leave the page open";
   }
   if (role === "read") return "Read only";
+  if (unsaved && silent) {
+    return kept ? "The server is not heard — your edits are kept here"
+      : "The server is not heard — leave the page open";
+  }
   return unsaved ? "Saving…" : "Saved";
 }
