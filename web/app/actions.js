@@ -4,7 +4,7 @@ import { at, post } from "./api.js";
 import { baseName, folderOf, isNote, title } from "./paths.js";
 import { go, to } from "./route.js";
 import { notes, refresh, vault } from "./store.js";
-import { ask, say, sayError } from "./ui.js";
+import { ask, catchKeys, letGo, say, sayError } from "./ui.js";
 
 /** What keeps a text from being the path of a note; null when nothing does. @param {string} path */
 export function wrongPath(path) {
@@ -46,16 +46,32 @@ export async function newNote(folder = "") {
   if (path) await createNote(withEnd(path));
 }
 
-/** @param {string} path */
-export async function createNote(path) {
+/** @param {string} path @param {string} [text] @returns {Promise<boolean>} whether it is made */
+export async function createNote(path, text = "") {
+  catchKeys();
   try {
     const vaultName = name();
-    await post(at("notes", vaultName, "changes"), { op: "create", path, text: "" });
+    await post(at("notes", vaultName, "changes"), { op: "create", path, text });
     refresh();
     go(to.edit(vaultName, path));
+    return true;
   } catch (error) {
+    letGo();
     sayError(error);
+    return false;
   }
+}
+
+/** A text whose note is gone, as a new one. @param {string} was its path @param {string} text */
+export async function saveAsNew(was, text) {
+  const path = await ask({
+    title: "Save as a new note",
+    label: "Name, with folders before it if you like",
+    value: notes.value.has(was) ? was.replace(/(\.md)?$/i, " (kept).md") : was,
+    ok: "Save",
+    check: (value) => taken(value),
+  });
+  return path ? createNote(withEnd(path), text) : false;
 }
 
 /** @param {string} path @param {string} version */

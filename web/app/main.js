@@ -12,7 +12,7 @@ import { Vault } from "./views/vault.js";
 import { go, parse, route, to } from "./route.js";
 import { me, offeredCode, signOut, signedOut, takeFromAddress, token } from "./session.js";
 import { closeVault, mayWrite, openVault } from "./store.js";
-import { Problem, Questions, Toasts, Waiting, Dialog } from "./ui.js";
+import { Dialog, Problem, Questions, Toasts, Waiting, types } from "./ui.js";
 import { dialog } from "./dialogs.js";
 
 takeFromAddress();
@@ -42,10 +42,6 @@ effect(() => {
   else if (view === "vaults") closeVault();
 });
 
-/** Whether keys are letters for somebody. @param {EventTarget | null} target */
-const types = (target) => target instanceof HTMLElement
-  && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
-
 addEventListener("keydown", (event) => {
   const inVault = Boolean(route.value.vault) && Boolean(me.value);
   const command = event.ctrlKey || event.metaKey;
@@ -54,9 +50,10 @@ addEventListener("keydown", (event) => {
     dialog.value = "palette";
     return;
   }
-  if (command || event.altKey || types(event.target) || document.querySelector("dialog[open]")) {
-    return;
-  }
+  // Where somebody writes, or is about to, single keys are letters wherever the focus is.
+  const writing = route.value.view === "note" && route.value.params.has("edit");
+  if (command || event.altKey || writing || types(event.target)
+    || document.querySelector("dialog[open]")) return;
   if (event.key === "?") dialog.value = "keys";
   else if (event.key === "/" && inVault) dialog.value = "palette";
   else if (event.key === "n" && inVault && mayWrite.value) void newNote();

@@ -53,6 +53,19 @@ addEventListener("hashchange", () => { route.value = parse(location.hash); });
 /** @param {string} path */
 const way = (path) => path.split("/").map(encodeURIComponent).join("/");
 
+let shown = { vault: "", path: "", key: 0 };
+
+/** The same for as long as one note is shown, also while its path changes. @param {string} vault @param {string} path */
+export function keyOfNote(vault, path) {
+  if (shown.vault !== vault || shown.path !== path) shown = { vault, path, key: shown.key + 1 };
+  return `note ${shown.key}`;
+}
+
+/** The note that is shown has another path now. @param {string} vault @param {string} path */
+export function noteMoved(vault, path) {
+  shown = { ...shown, vault, path };
+}
+
 /** Addresses. */
 export const to = {
   vaults: () => "#/",

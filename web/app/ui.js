@@ -124,6 +124,42 @@ export function Waiting() {
   return html`<div class="waiting" role="status">${slow ? "Loading…" : ""}</div>`;
 }
 
+// ---- keys for a text that is being opened ----
+
+/** @type {HTMLTextAreaElement | null} */
+let desk = null;
+
+/** Keys typed from here on are kept for the editor, and do nothing else. */
+export function catchKeys() {
+  if (desk) return;
+  const made = document.createElement("textarea");
+  desk = made;
+  made.className = "desk";
+  made.setAttribute("aria-label", "The note is being opened");
+  made.addEventListener("blur", () => setTimeout(() => {
+    const now = document.activeElement;
+    if (document.hasFocus() && now !== made && now !== document.body && desk === made) letGo();
+  }));
+  document.body.append(made);
+  made.focus({ preventScroll: true });
+}
+
+/** What was typed meanwhile; null when nobody waits for it any more. */
+export function caughtKeys() {
+  const text = desk?.value ?? null;
+  letGo();
+  return text;
+}
+
+export function letGo() {
+  desk?.remove();
+  desk = null;
+}
+
+/** Whether keys are letters for somebody. @param {EventTarget | null} target */
+export const types = (target) => target instanceof HTMLElement
+  && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
+
 // ---- dialogs ----
 
 /**
@@ -134,7 +170,10 @@ export function Dialog({ label, onClose, children, kind = "" }) {
   useEffect(() => {
     const before = document.activeElement;
     ref.current?.showModal();
-    return () => { if (before instanceof HTMLElement && before.isConnected) before.focus(); };
+    return () => {
+      const next = desk ?? before;
+      if (next instanceof HTMLElement && next.isConnected) next.focus({ preventScroll: next === desk });
+    };
   }, []);
   const outside = (/** @type {MouseEvent} */ event) => {
     if (event.target === ref.current) onClose();

@@ -12,21 +12,20 @@ import { browserShelf, orphans } from "../live/journal.js";
 import { me } from "../session.js";
 import { mayWrite, names, notes } from "../store.js";
 import {
-  Icon, Menu, Problem, Time, Waiting, copy, counted, say, sayError, size, useLoaded, useTitle,
+  Icon, Menu, Problem, Time, Waiting, catchKeys, copy, counted, say, sayError, size, types, useLoaded,
+  useTitle,
 } from "../ui.js";
 import { Editor } from "./editor.js";
 import { Bar } from "./vault.js";
-
-/** Whether keys are letters for somebody. @param {EventTarget | null} target */
-const types = (target) => target instanceof HTMLElement
-  && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
 
 /** @param {{path: string}} props */
 export function Note({ path }) {
   const { vault: name, params } = route.value;
   const known = notes.value.get(path);
   const editing = params.has("edit");
-  const [written, setWritten] = useState(/** @type {{text: string, version: string} | null} */ (null));
+  const [written, setWritten] = useState(/** @type {{note: string, text: string, version: string} | null} */ (null));
+  // What was there when the editor opened: it stays with that note, whatever its path becomes.
+  const opened = useRef(/** @type {any} */ (null));
   const [loaded, error, again] = useLoaded(async (signal) => {
     if (known?.kind === "asset") return null;
     return get(`${at("notes", name, "note")}${query({ path })}`, { signal });
@@ -38,7 +37,7 @@ export function Note({ path }) {
     if (written && loaded && loaded.version !== written.version) setWritten(null);
   }, [loaded?.version]);
 
-  const edit = () => instead(to.edit(name, path));
+  const edit = () => { catchKeys(); instead(to.edit(name, path)); };
   const writable = mayWrite.value && loaded?.access !== "read";
   useEffect(() => {
     if (editing) return undefined;
@@ -54,18 +53,20 @@ export function Note({ path }) {
     return () => removeEventListener("keydown", keys);
   }, [editing, path, known?.kind]);
 
+  opened.current = editing ? opened.current ?? loaded : null;
+  if (opened.current) {
+    const { note } = opened.current;
+    const done = (/** @type {string | null} */ text) => {
+      if (text !== null && loaded) setWritten({ note, text, version: loaded.version });
+      instead(to.note(name, path));
+      again();
+    };
+    return html`<${Editor} path=${path} loaded=${opened.current} mayWrite=${writable} onDone=${done} />`;
+  }
   if (known?.kind === "asset") return html`<${Asset} note=${known} />`;
   if (error?.status === 404 && !loaded) return html`<${NoNote} path=${path} />`;
   if (error && !loaded) return html`<${Bar} title=${html`<${Name} path=${path} />`} /><div class="column"><${Problem} error=${error} again=${again} /></div>`;
   if (!loaded) return html`<${Bar} title=${html`<${Name} path=${path} />`} /><${Waiting} />`;
-  if (editing) {
-    const done = (/** @type {string | null} */ text) => {
-      if (text !== null) setWritten({ text, version: loaded.version });
-      instead(to.note(name, path));
-      again();
-    };
-    return html`<${Editor} path=${path} loaded=${loaded} onDone=${done} />`;
-  }
   const others = loaded.session ? html`<span class="state">Somebody is writing here</span>` : "";
   return html`
     <${Bar} title=${html`<${Name} path=${path} />`}>
@@ -84,7 +85,7 @@ export function Note({ path }) {
       ${loaded.conflicts > 0 && html`<p class="notice"><a href=${to.list(name, "conflicts")}>${
         counted(loaded.conflicts, "conflict")} in this note</a></p>`}
       ${writable && html`<${Unsent} note=${loaded.note} onOpen=${edit} />`}
-      <${Rendered} path=${path} text=${written?.text ?? loaded.text} />
+      <${Rendered} path=${path} text=${written && written.note === loaded.note ? written.text : loaded.text} />
       <footer class="note-foot">
         ${loaded.changed && html`<p class="hint">Changed <${Time} ms=${loaded.changed.ms} />${
           loaded.changed.by ? html` by ${loaded.changed.by}` : ""}${loaded.changed.device ? html`, ${loaded.changed.device}` : ""}</p>`}

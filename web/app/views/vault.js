@@ -4,7 +4,7 @@ import { html, useEffect } from "../../vendor/preact.js";
 import { newNote, place, shownName } from "../actions.js";
 import { dialog, drawer } from "../dialogs.js";
 import { isNote } from "../paths.js";
-import { route, to } from "../route.js";
+import { keyOfNote, route, to } from "../route.js";
 import { me, nameOf } from "../session.js";
 import {
   conflicts, heard, live, loading, mayWrite, notes, problem, vault,
@@ -66,7 +66,7 @@ export function Vault() {
     <main id="main" tabindex="-1">
       ${!heard.value && html`<div class="banner quiet" role="status">The server is not heard; trying again…</div>`}
       ${loading.value && !vault.value ? html`<${Waiting} />`
-        : view === "note" ? html`<${Note} key=${path} path=${path} />`
+        : view === "note" ? html`<${Note} key=${keyOfNote(name, path)} path=${path} />`
         : view === "history" ? html`<${History} key=${path} path=${path} />`
         : view === "conflicts" ? html`<${Conflicts} key=${path} id=${path} />`
         : view === "deleted" ? html`<${Deleted} />`
