@@ -12,7 +12,7 @@ import { Vault } from "./views/vault.js";
 import { go, parse, route, to } from "./route.js";
 import { me, offeredCode, signOut, signedOut, takeFromAddress, token } from "./session.js";
 import { closeVault, mayWrite, openVault } from "./store.js";
-import { Dialog, Problem, Questions, Toasts, Waiting, types } from "./ui.js";
+import { Dialog, Problem, Questions, Toasts, Waiting, types, useAgain } from "./ui.js";
 import { dialog } from "./dialogs.js";
 
 takeFromAddress();
@@ -23,9 +23,9 @@ route.value = parse(location.hash);
 const unknown = signal(null);
 
 async function whoAmI() {
-  unknown.value = null;
   try {
     me.value = await get("/api/auth/whoami");
+    unknown.value = null;
   } catch (error) {
     if (!signedOut.value) unknown.value = error;
   }
@@ -78,6 +78,7 @@ function View() {
 
 function App() {
   const now = dialog.value;
+  useAgain(token.value && !me.value ? unknown.value : null, () => void whoAmI());
   const close = () => { dialog.value = null; };
   useEffect(() => close(), [route.value]);
   if (!token.value || offeredCode.value || (signedOut.value && !me.value)) {

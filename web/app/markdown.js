@@ -151,7 +151,7 @@ const CLEAN = {
     "h6", "hr", "i", "img", "li", "ol", "p", "pre", "s", "span", "strong", "table", "tbody", "td",
     "th", "thead", "tr", "ul"],
   ALLOWED_ATTR: ["href", "class", "title", "alt", "data-path", "target", "rel", "role",
-    "aria-label", "start", "align"],
+    "aria-label", "start", "align", "dir"],
   ALLOW_DATA_ATTR: false,
   RETURN_DOM_FRAGMENT: /** @type {const} */ (true),
 };
@@ -172,6 +172,10 @@ export function render(source, place) {
     const count = seen.get(base) ?? 0;
     seen.set(base, count + 1);
     heading.id = `h-${base}${count ? `-${count}` : ""}`;
+  }
+  // Each block has the direction of its own words.
+  for (const block of fragment.querySelectorAll("p, h1, h2, h3, h4, h5, h6, li, ul, ol, blockquote, td, th")) {
+    block.setAttribute("dir", "auto");
   }
   for (const table of fragment.querySelectorAll("table")) {
     const frame = document.createElement("div");

@@ -5,7 +5,7 @@
 //   #/v/VAULT/n/PATH         a note (`?edit`, `?h=HEADING`)
 //   #/v/VAULT/h/PATH         its history
 
-import { signal } from "../vendor/preact.js";
+import { effect, signal } from "../vendor/preact.js";
 
 /**
  * @typedef {object} Route
@@ -49,6 +49,10 @@ export function parse(fragment) {
 
 export const route = signal(parse(location.hash));
 addEventListener("hashchange", () => { route.value = parse(location.hash); });
+
+/** Where one was in a vault last: pages without one lead back to it. */
+export const lastPlace = signal("");
+effect(() => { if (route.value.vault) lastPlace.value = location.hash; });
 
 /** @param {string} path */
 const way = (path) => path.split("/").map(encodeURIComponent).join("/");

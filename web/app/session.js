@@ -71,8 +71,10 @@ export function takeFromAddress() {
   try {
     value = decodeURIComponent(value);
   } catch { /* as it is */ }
-  if (match[1] === "token") signIn(value.trim());
-  else offeredCode.value = value.trim().slice(0, 40);
+  if (match[1] === "token") {
+    offeredCode.value = "";
+    signIn(value.trim());
+  } else offeredCode.value = value.trim().slice(0, 40);
 }
 
 /** What this browser is to the server: 32 random bytes, drawn once. */

@@ -1,6 +1,7 @@
 // Small things that every view uses.
 
 import { html, signal, useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
+import { heard } from "./store.js";
 
 /** @typedef {import("../vendor/preact.js").ComponentChildren} Children */
 
@@ -98,7 +99,7 @@ export function Toasts() {
   const run = () => { toast.value = null; now?.action?.run(); };
   return html`<div class="toasts" role="status" aria-live="polite">
     ${now && html`<div class=${now.error ? "toast error" : "toast"} key=${now.id}>
-      <span>${now.text}</span>
+      <span>${coded(now.text)}</span>
       ${now.action && html`<button class="plain" onClick=${run}>${now.action.label}</button>`}
       <button class="plain icon-only" aria-label="Dismiss"
         onClick=${() => { toast.value = null; }}><${Icon} name="close" /></button>
@@ -106,11 +107,15 @@ export function Toasts() {
   </div>`;
 }
 
+/** What stands between backticks is code. @param {string} text */
+export const coded = (text) => text.split(/`([^`]+)`/).map((part, n) => (
+  n % 2 === 1 ? html`<code>${part}</code>` : part));
+
 /** @param {{error: any, again?: () => void}} props */
 export const Problem = ({ error, again }) => html`
   <div class="problem" role="alert">
-    <p><strong>${error?.message ?? String(error)}</strong></p>
-    ${error?.hint && html`<p>${error.hint}</p>`}
+    <p><strong>${coded(error?.message ?? String(error))}</strong></p>
+    ${error?.hint && html`<p>${coded(error.hint)}</p>`}
     ${again && html`<button onClick=${again}>Try again</button>`}
   </div>`;
 
@@ -214,6 +219,8 @@ function Ask({ now }) {
     now.done(answer);
   };
   const wrong = now.label && now.check ? now.check(value.trim()) : null;
+  // What stood there at the beginning is nobody's mistake.
+  const told = wrong && value.trim() && value !== now.value ? wrong : "";
   const submit = (/** @type {Event} */ event) => {
     event.preventDefault();
     if (!now.label) end("yes");
@@ -226,7 +233,7 @@ function Ask({ now }) {
       ${now.label && html`<label class="field"><span>${now.label}</span>
         <input ref=${input} value=${value} spellcheck=${false} autocomplete="off"
           onInput=${(/** @type {any} */ event) => setValue(event.target.value)} /></label>
-        <p class="wrong" role="alert">${value.trim() && wrong ? wrong : ""}</p>`}
+        <p class="wrong" role="alert">${told}</p>`}
       <div class="buttons">
         <button type="button" onClick=${() => end(null)}>Cancel</button>
         <button class=${now.danger ? "main danger" : "main"}
@@ -290,6 +297,33 @@ export async function copy(text) {
   area.remove();
 }
 
+/** How long after no answer it is asked again. */
+const AGAIN_MS = 3_000;
+
+/**
+ * Asks again by itself when there was no answer: soon, and once the server is heard.
+ * @param {any} error @param {() => void} again
+ */
+export function useAgain(error, again) {
+  const away = error?.status === 0 || error?.status >= 500;
+  useEffect(() => {
+    if (!away) return undefined;
+    if (heard.value && error.status !== 0) return undefined;
+    const timer = setTimeout(again, AGAIN_MS);
+    addEventListener("online", again);
+    return () => {
+      clearTimeout(timer);
+      removeEventListener("online", again);
+    };
+  }, [error, heard.value]);
+  // The line is back: at once.
+  const was = useRef(heard.value);
+  useEffect(() => {
+    if (away && heard.value && !was.current) again();
+    was.current = heard.value;
+  }, [heard.value]);
+}
+
 /** Loads something for as long as a view is shown. Gives `[value, error, again]`.
  * @template T
  * @param {(signal: AbortSignal) => Promise<T>} load
@@ -309,7 +343,9 @@ export function useLoaded(load, on) {
     });
     return () => abort.abort();
   }, [...on, turn]);
-  return [now.value, now.error, () => setTurn(turn + 1)];
+  const again = () => setTurn(turn + 1);
+  useAgain(now.error, again);
+  return [now.value, now.error, again];
 }
 
 /** The tab's name. @param {string} text */

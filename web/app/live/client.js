@@ -182,6 +182,13 @@ export class LiveClient {
     if (this.state.unsaved) void this.keeper.keep(() => this.draft());
   }
 
+  /** What is unsaved here is somewhere else now: nothing of it is kept. */
+  async forget() {
+    this.stop();
+    await this.keeper.running;
+    await this.options.shelf.remove(this.options.id);
+  }
+
   stop() {
     if (this.stopped) return;
     this.leaving();

@@ -95,6 +95,7 @@ export async function openScreen(parent, options) {
   let people = [];
   let followed = "";
   let closed = false;
+  let forgotten = false;
   let { path } = options;
   const base = clean(options.text);
   const doc = Text.of(base.split("\n"));
@@ -176,7 +177,7 @@ export async function openScreen(parent, options) {
   };
   const keepEarly = async () => {
     const typedEarly = early();
-    if (!typedEarly) return;
+    if (!typedEarly || forgotten) return;
     const { user, note, vault } = options;
     await browserShelf().put({
       id, user, note, vault, path, epoch: "", ...typedEarly, updates: new Uint8Array(), peers: [],
@@ -260,7 +261,10 @@ export async function openScreen(parent, options) {
         await new Promise((resolve) => { setTimeout(resolve, 20); });
       }
     },
-    forget: () => browserShelf().remove(id),
+    forget: async () => {
+      forgotten = true;
+      await client?.forget();
+    },
     close: () => {
       if (closed) return;
       removeEventListener("online", back);

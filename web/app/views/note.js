@@ -10,12 +10,13 @@ import { baseName, isNote, title } from "../paths.js";
 import { go, instead, route, to } from "../route.js";
 import { browserShelf, orphans } from "../live/journal.js";
 import { me } from "../session.js";
-import { mayWrite, names, notes } from "../store.js";
+import { mayWrite, names, notes, writing } from "../store.js";
 import {
-  Icon, Menu, Problem, Time, Waiting, catchKeys, copy, counted, say, sayError, size, types, useLoaded,
-  useTitle,
+  Icon, Menu, Problem, Time, Waiting, catchKeys, copy, counted, say, sayError, size, types, useAgain,
+  useLoaded, useTitle,
 } from "../ui.js";
 import { Editor } from "./editor.js";
+import { Kept } from "./kept.js";
 import { Bar } from "./vault.js";
 
 /** @param {{path: string}} props */
@@ -44,14 +45,14 @@ export function Note({ path }) {
     const keys = (/** @type {KeyboardEvent} */ event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || types(event.target)
         || document.querySelector("dialog[open]") || known?.kind === "asset") return;
-      if (event.key === "e") edit();
+      if (event.key === "e" && (writable || writing(path).length > 0)) edit();
       else if (event.key === "h") go(to.history(name, path));
       else return;
       event.preventDefault();
     };
     addEventListener("keydown", keys);
     return () => removeEventListener("keydown", keys);
-  }, [editing, path, known?.kind]);
+  }, [editing, path, known?.kind, writable]);
 
   opened.current = editing ? opened.current ?? loaded : null;
   if (opened.current) {
@@ -67,12 +68,13 @@ export function Note({ path }) {
   if (error?.status === 404 && !loaded) return html`<${NoNote} path=${path} />`;
   if (error && !loaded) return html`<${Bar} title=${html`<${Name} path=${path} />`} /><div class="column"><${Problem} error=${error} again=${again} /></div>`;
   if (!loaded) return html`<${Bar} title=${html`<${Name} path=${path} />`} /><${Waiting} />`;
-  const others = loaded.session ? html`<span class="state">Somebody is writing here</span>` : "";
+  const here = writing(path);
   return html`
     <${Bar} title=${html`<${Name} path=${path} />`}>
-      ${others}
-      <button class="main" onClick=${edit} title=${writable ? "Write (e)" : "Watch (e)"}>
-        <${Icon} name="edit" /><span>${loaded.session ? "Join" : writable ? "Edit" : "Watch live"}</span></button>
+      ${here.length > 0 && html`<span class="state good">${here.map((one) => one.name).join(", ")} ${
+        here.length > 1 ? "are" : "is"} writing here</span>`}
+      ${(writable || here.length > 0) && html`<button class="main" onClick=${edit} title=${writable ? "Write (e)" : "Watch (e)"}>
+        <${Icon} name="edit" /><span>${!writable ? "Watch live" : here.length > 0 ? "Join" : "Edit"}</span></button>`}
       <a class="button" href=${to.history(name, path)} title="History (h)"><${Icon} name="clock" /><span class="only-wide">History</span></a>
       <${Menu} label="More">
         ${writable && html`<button role="menuitem" onClick=${() => void renameNote(path, loaded.version)}>Rename or move…</button>`}
@@ -111,6 +113,7 @@ function NoNote({ path }) {
   return html`<${Bar} title=${html`<${Name} path=${path} />`} />
     <div class="column"><p class="empty">There is no note of this name.</p>
       ${mayWrite.value && html`<p><button class="main" onClick=${() => void createNote(path)}>Create it</button></p>`}
+      <${Kept} />
     </div>`;
 }
 
@@ -120,6 +123,9 @@ export function Rendered({ path, text }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const { fields } = frontmatter(text);
   const heading = params.get("h");
+  const [missing, setMissing] = useState(/** @type {any} */ (null));
+  const [turn, setTurn] = useState(0);
+  useAgain(missing, () => { setMissing(null); setTurn((was) => was + 1); });
   useLayoutEffect(() => {
     const target = box.current;
     if (!target) return undefined;
@@ -127,7 +133,7 @@ export function Rendered({ path, text }) {
     target.replaceChildren(render(text, { vault: name, path, find }));
     const abort = new AbortController();
     for (const image of target.querySelectorAll("img.asset")) {
-      void show(/** @type {HTMLImageElement} */ (image), name, abort.signal);
+      void show(/** @type {HTMLImageElement} */ (image), name, abort.signal, setMissing);
     }
     return () => {
       abort.abort();
@@ -135,7 +141,7 @@ export function Rendered({ path, text }) {
         if (image instanceof HTMLImageElement && image.src) URL.revokeObjectURL(image.src);
       }
     };
-  }, [text, path, names.value]);
+  }, [text, path, names.value, turn]);
   useEffect(() => {
     if (heading) document.getElementById(`h-${slug(heading)}`)?.scrollIntoView();
   }, [heading, text]);
@@ -169,20 +175,27 @@ async function blobUrl(name, path, signal) {
   return URL.createObjectURL(new Blob([blob], { type: KINDS[end] ?? "application/octet-stream" }));
 }
 
-/** @param {HTMLImageElement} image @param {string} name @param {AbortSignal} signal */
-async function show(image, name, signal) {
+/**
+ * @param {HTMLImageElement} image
+ * @param {string} name
+ * @param {AbortSignal} signal
+ * @param {(error: any) => void} onMissing it may be there another time
+ */
+async function show(image, name, signal, onMissing) {
   const wanted = image.dataset.path ?? "";
   const path = notes.value.has(wanted) ? wanted : names.value.find(wanted, "") ?? wanted;
   try {
     const url = await blobUrl(name, path, signal);
     if (signal.aborted) URL.revokeObjectURL(url);
     else image.src = url;
-  } catch {
+  } catch (error) {
     if (signal.aborted) return;
     const words = document.createElement("span");
     words.className = "no-image";
-    words.textContent = `Picture not found: ${wanted}`;
+    const { status, message } = /** @type {{status?: number, message?: string}} */ (error);
+    words.textContent = status === 404 ? `Picture not found: ${wanted}` : `${wanted}: ${message}`;
     image.replaceWith(words);
+    if (status === 0 || (status ?? 0) >= 500) onMissing(error);
   }
 }
 

@@ -14,6 +14,7 @@ import { Activity } from "./activity.js";
 import { Conflicts } from "./conflicts.js";
 import { Deleted } from "./deleted.js";
 import { History } from "./history.js";
+import { Kept } from "./kept.js";
 import { Note } from "./note.js";
 import { Tree } from "./tree.js";
 
@@ -99,6 +100,7 @@ function Home() {
       <span class="hint">${counted(count, "note")}${all.length > count ? `, ${counted(all.length - count, "file")}` : ""}${vault.value?.access === "read" ? " · read only" : ""}</span>
     <//>
     <div class="column">
+      <${Kept} />
       ${conflicts.value > 0 && html`<p class="notice"><a href=${to.list(name, "conflicts")}>${
         counted(conflicts.value, "conflict")} to look at</a>: two edits met in one place, and one was set aside.</p>`}
       ${now.length > 0 && html`<section><h2>Being written now</h2><ul class="lines">${now.map((one) => html`
