@@ -16,7 +16,9 @@ import { Dialog, Problem, Questions, Toasts, Waiting, types, useAgain } from "./
 import { dialog } from "./dialogs.js";
 
 takeFromAddress();
-addEventListener("hashchange", takeFromAddress);
+addEventListener("hashchange", () => {
+  if (takeFromAddress()) route.value = parse(location.hash);
+});
 route.value = parse(location.hash);
 
 /** @type {import("../vendor/preact.js").Signal<any>} */

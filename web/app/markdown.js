@@ -142,6 +142,10 @@ md.renderer.rules.task = (/** @type {Any} */ tokens, /** @type {number} */ at) =
     done ? "done" : "to do"}"></span>`;
 };
 
+/** The direction of the first letter. @param {string} text */
+export const direction = (text) => (/^\P{L}*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/u.test(text)
+  ? "rtl" : "ltr");
+
 /** The anchor of a heading. @param {string} text */
 export const slug = (text) => text.trim().toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-")
   .replace(/^-|-$/g, "");
@@ -174,8 +178,12 @@ export function render(source, place) {
     heading.id = `h-${base}${count ? `-${count}` : ""}`;
   }
   // Each block has the direction of its own words.
-  for (const block of fragment.querySelectorAll("p, h1, h2, h3, h4, h5, h6, li, ul, ol, blockquote, td, th")) {
+  for (const block of fragment.querySelectorAll("p, h1, h2, h3, h4, h5, h6, td, th")) {
     block.setAttribute("dir", "auto");
+  }
+  // `auto` does not look into blocks that have a direction of their own.
+  for (const frame of fragment.querySelectorAll("ul, ol, li, blockquote")) {
+    frame.setAttribute("dir", direction(frame.textContent ?? ""));
   }
   for (const table of fragment.querySelectorAll("table")) {
     const frame = document.createElement("div");

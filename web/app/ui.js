@@ -172,7 +172,8 @@ export const types = (target) => target instanceof HTMLElement
  */
 export function Dialog({ label, onClose, children, kind = "" }) {
   const ref = useRef(/** @type {HTMLDialogElement | null} */ (null));
-  useEffect(() => {
+  // Before the next key: it is for what is in here.
+  useLayoutEffect(() => {
     const before = document.activeElement;
     ref.current?.showModal();
     return () => {
@@ -207,7 +208,7 @@ export function Questions() {
 function Ask({ now }) {
   const [value, setValue] = useState(now.value ?? "");
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
-  useEffect(() => {
+  useLayoutEffect(() => {
     const at = input.current;
     if (!at) return;
     at.focus();

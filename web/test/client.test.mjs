@@ -316,6 +316,17 @@ test("no network: said at once; no Ack: said within seconds, and taken back", as
   a.client.stop();
 });
 
+test("a full session is said to be, and tried again", async () => {
+  const world = new World(new Room("one\n"));
+  const a = world.page();
+  await a.client.start();
+  await a.saved();
+  a.cut(4403);
+  assert.equal(a.says, "Too many people are in this note; trying again");
+  await a.saved();
+  a.client.stop();
+});
+
 test("offline edits are kept, and sent on return", async () => {
   const room = new Room("one\n");
   const world = new World(room);

@@ -54,6 +54,7 @@ const KEEP_MS = 60;
  * @property {"read" | "write"} role
  * @property {boolean} unsaved whether there are edits no server has on disk
  * @property {boolean} kept whether the browser keeps those edits
+ * @property {boolean} full whether more people are in the session than the server lets in
  * @property {boolean} silent whether an update has waited long for its Ack
  * @property {{kind: "signed-out" | "denied" | "gone" | "refused", message: string} | null} problem
  */
@@ -89,8 +90,8 @@ export class LiveClient {
     this.epoch = null;
     this.name = "";
     /** @type {State} */
-    this.state = { phase: "opening", role: "read", unsaved: false, kept: true, silent: false,
-      problem: null };
+    this.state = { phase: "opening", role: "read", unsaved: false, kept: true, full: false,
+      silent: false, problem: null };
 
     /** @type {string | null} */
     this.session = null;
@@ -251,7 +252,10 @@ export class LiveClient {
     const was = this.joined;
     this.dropLink();
     if (code === Close.token) return this.fail("signed-out", "");
-    if (code === Close.role) return this.fail("denied", "You may not open this note.");
+    if (code === Close.full) {
+      this.set({ full: true });
+      this.tries = Math.max(this.tries, 4);
+    }
     if (code === Close.tooLarge) {
       return this.fail("refused", "An edit is larger than the server takes in one piece.");
     }
@@ -373,6 +377,7 @@ export class LiveClient {
       return void this.reach();
     }
     this.joined = true;
+    this.set({ full: false });
     this.tries = 0;
     this.name = extra.name ?? "";
     const known = this.doc && !this.fresh ? this.doc : null;

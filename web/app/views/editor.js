@@ -46,7 +46,7 @@ export function Editor({ path, loaded, mayWrite, onDone }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const screen = useRef(/** @type {Screen | null} */ (null));
   const [state, setState] = useState(/** @type {State} */ (
-    { phase: "opening", role: "read", unsaved: false, kept: true, silent: false, problem: null }));
+    { phase: "opening", role: "read", unsaved: false, kept: true, full: false, silent: false, problem: null }));
   const [people, setPeople] = useState(/** @type {Presence[]} */ ([]));
   const [followed, setFollowed] = useState("");
   const [broken, setBroken] = useState(/** @type {any} */ (null));

@@ -7,7 +7,7 @@ import { createNote, deleteNote, place, renameNote } from "../actions.js";
 import { at, bytes, get, query } from "../api.js";
 import { frontmatter, render, slug } from "../markdown.js";
 import { baseName, isNote, title } from "../paths.js";
-import { go, instead, route, to } from "../route.js";
+import { go, instead, noteMoved, route, to } from "../route.js";
 import { browserShelf, orphans } from "../live/journal.js";
 import { me } from "../session.js";
 import { mayWrite, names, notes, writing } from "../store.js";
@@ -39,6 +39,14 @@ export function Note({ path }) {
   }, [loaded?.version]);
 
   const edit = () => { catchKeys(); instead(to.edit(name, path)); };
+  // Who reads a note goes with it where it is moved to.
+  useEffect(() => {
+    if (editing || !loaded || notes.value.has(path)) return;
+    const there = [...notes.value.values()].find(({ note }) => note === loaded.note);
+    if (!there) return;
+    noteMoved(name, there.path);
+    instead(to.note(name, there.path));
+  }, [notes.value]);
   const writable = mayWrite.value && loaded?.access !== "read";
   useEffect(() => {
     if (editing) return undefined;
@@ -54,18 +62,19 @@ export function Note({ path }) {
     return () => removeEventListener("keydown", keys);
   }, [editing, path, known?.kind, writable]);
 
-  opened.current = editing ? opened.current ?? loaded : null;
+  const text = written && written.note === loaded?.note ? written.text : loaded?.text ?? "";
+  opened.current = editing ? opened.current ?? (loaded && { ...loaded, text }) : null;
   if (opened.current) {
     const { note } = opened.current;
-    const done = (/** @type {string | null} */ text) => {
-      if (text !== null && loaded) setWritten({ note, text, version: loaded.version });
+    const done = (/** @type {string | null} */ last) => {
+      if (last !== null && loaded) setWritten({ note, text: last, version: loaded.version });
       instead(to.note(name, path));
       again();
     };
     return html`<${Editor} path=${path} loaded=${opened.current} mayWrite=${writable} onDone=${done} />`;
   }
   if (known?.kind === "asset") return html`<${Asset} note=${known} />`;
-  if (error?.status === 404 && !loaded) return html`<${NoNote} path=${path} />`;
+  if (error?.status === 404) return html`<${NoNote} path=${path} />`;
   if (error && !loaded) return html`<${Bar} title=${html`<${Name} path=${path} />`} /><div class="column"><${Problem} error=${error} again=${again} /></div>`;
   if (!loaded) return html`<${Bar} title=${html`<${Name} path=${path} />`} /><${Waiting} />`;
   const here = writing(path);
@@ -87,7 +96,7 @@ export function Note({ path }) {
       ${loaded.conflicts > 0 && html`<p class="notice"><a href=${to.list(name, "conflicts")}>${
         counted(loaded.conflicts, "conflict")} in this note</a></p>`}
       ${writable && html`<${Unsent} note=${loaded.note} onOpen=${edit} />`}
-      <${Rendered} path=${path} text=${written && written.note === loaded.note ? written.text : loaded.text} />
+      <${Rendered} path=${path} text=${text} />
       <footer class="note-foot">
         ${loaded.changed && html`<p class="hint">Changed <${Time} ms=${loaded.changed.ms} />${
           loaded.changed.by ? html` by ${loaded.changed.by}` : ""}${loaded.changed.device ? html`, ${loaded.changed.device}` : ""}</p>`}

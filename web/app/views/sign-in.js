@@ -27,15 +27,15 @@ export function SignIn() {
     try {
       if (withToken) {
         me.value = await get("/api/auth/whoami", { as: secret.trim() });
-        offeredCode.value = "";
         signIn(secret.trim());
+        offeredCode.value = "";
       } else {
         const answer = await post("/api/auth/pair", {
           code: codeIn(secret), device: deviceId(), name: device.trim() || deviceName(),
         });
-        offeredCode.value = "";
         me.value = null;
         signIn(answer.token);
+        offeredCode.value = "";
       }
     } catch (error) {
       setProblem(error);

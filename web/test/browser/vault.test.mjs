@@ -1,6 +1,7 @@
 // The vault on the page: history, conflicts, devices, and strangers' text.
 
 import assert from "node:assert/strict";
+import { renameSync, rmSync } from "node:fs";
 import { after, test } from "node:test";
 
 import { World, closeChrome, cursor, edit, look, person, saved, until } from "./kit.mjs";
@@ -99,6 +100,17 @@ test("script in a note, in its name and in its properties is shown as text", sto
   await page.locator("article.markdown a", { hasText: "x" }).first().click().catch(() => {});
   assert.equal(await page.evaluate(() => /** @type {any} */ (window).broken), undefined);
   assert.deepEqual(violations, [], "nothing came as far as the policy");
+}));
+
+test("a note that is renamed or deleted while one reads it", story({ "a.md": "text\n", "b.md": "more\n" }, async (world) => {
+  const page = await person(world);
+  await look(world, page, "a.md");
+  await page.locator("article.markdown").getByText("text").waitFor();
+  renameSync(`${world.folder}/a.md`, `${world.folder}/c.md`);
+  await until(() => page.url(), (url) => /\/c\.md$/.test(url));
+  await page.locator("article.markdown").getByText("text").waitFor();
+  rmSync(`${world.folder}/c.md`);
+  await page.getByText("There is no note of this name").waitFor();
 }));
 
 test("an edit on disk is seen in the tree and in the note by itself", story({ "a.md": "text\n" }, async (world) => {
