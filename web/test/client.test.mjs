@@ -205,6 +205,9 @@ test("names at carets are the server's, never what somebody says of themselves",
   assert.equal(called(c), "ann, phone", "nobody is called like oneself");
   room.control({ type: "people", people: [{ name: "ann", peers: peers(c) }] });
   await a.until(() => called(c) === "ann (2)");
+  a.client.name = "ann, laptop";
+  room.control({ type: "people", people: [{ name: "ann", device_name: "desk", peers: peers(c) }] });
+  await a.until(() => called(c) === "ann, desk");
   for (const page of [a, b, c]) page.client.stop();
 });
 

@@ -207,6 +207,7 @@ export class LiveClient {
       this.opening = true;
       try {
         const answer = await this.options.open();
+        if (this.stopped) return undefined;
         // Text of one note is never written into another one, whatever its path.
         if (answer.note && answer.note !== this.options.note) return this.fail("gone", GONE);
         this.session = answer.id;
@@ -880,7 +881,8 @@ export class LiveClient {
 export function labels(people, own, peer) {
   /** @type {Map<string, string>} */
   const byPeer = new Map();
-  const taken = new Set([own]);
+  // The server may have added the device to one's own name; who has it without is another device.
+  const taken = new Set([own, own.split(",")[0]]);
   for (const one of people) {
     const peers = Array.isArray(one?.peers) ? one.peers.map(String) : [];
     if (peers.length === 0 || peers.includes(peer)) continue;

@@ -228,6 +228,7 @@ export async function openScreen(parent, options) {
       else look();
     },
     onControl: (event) => {
+      if (closed) return;
       if (event.type === "moved") path = event.path;
       options.onControl(event);
     },

@@ -78,6 +78,32 @@ test("a second device is paired by the line that is shown", story({ "a.md": "tex
   await page.getByText(/is in\. The code is used up/).waitFor();
 }));
 
+test("an invitation names an address that others reach, or says that there is none", story({ "a.md": "text\n" }, async (world) => {
+  const page = await person(world, { viewport: { width: 390, height: 780 } });
+  let known = {};
+  await page.route("**/api/auth/invite", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...await response.json(), listens_on: "0.0.0.0:1", ...known } });
+  });
+  await page.goto(`${world.origin}/#/devices`);
+  const invite = async () => {
+    await page.getByRole("button", { name: "Invite a device" }).click();
+    await page.getByRole("button", { name: "Show the code" }).click();
+    return page.locator("pre.line").textContent();
+  };
+  assert.match(await invite(), /^cru join http:\/\/127\.0\.0\.1/);
+  await page.getByText("This address works on this machine alone").waitFor();
+  for (const button of await page.locator("dialog .buttons button").all()) {
+    const { x, width } = await button.boundingBox();
+    assert.ok(x >= 0 && x + width <= 390, "no button is cut");
+  }
+  await page.getByRole("button", { name: "Done" }).click();
+  known = { url_for_others: "http://192.168.1.5:9000/" };
+  assert.match(await invite(), /^cru join http:\/\/192\.168\.1\.5:9000\/vault#/);
+  await page.locator(".url").getByText("http://192.168.1.5:9000").waitFor();
+  assert.equal(await page.locator("dialog .notice").count(), 0);
+}));
+
 const SCRIPT = "<script>window.broken = 1</script><img src=x onerror=\"window.broken = 2\">";
 
 test("script in a note, in its name and in its properties is shown as text", story({
