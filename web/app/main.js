@@ -9,7 +9,7 @@ import { Devices } from "./views/devices.js";
 import { SignIn } from "./views/sign-in.js";
 import { Vaults } from "./views/vaults.js";
 import { Vault } from "./views/vault.js";
-import { go, parse, route, to } from "./route.js";
+import { go, keyOfNote, parse, route, to } from "./route.js";
 import { me, offeredCode, signOut, signedOut, takeFromAddress, token } from "./session.js";
 import { closeVault, mayWrite, openVault } from "./store.js";
 import { Dialog, Problem, Questions, Toasts, Waiting, types, useAgain } from "./ui.js";
@@ -82,7 +82,10 @@ function App() {
   const now = dialog.value;
   useAgain(token.value && !me.value ? unknown.value : null, () => void whoAmI());
   const close = () => { dialog.value = null; };
-  useEffect(() => close(), [route.value]);
+  // Somewhere else, that is; a note that is renamed meanwhile is still here.
+  const { view, vault, path } = route.value;
+  const here = view === "note" ? keyOfNote(vault, path) : `${view} ${path}`;
+  useEffect(() => close(), [here]);
   if (!token.value || offeredCode.value || (signedOut.value && !me.value)) {
     return html`<${SignIn} /><${Toasts} />`;
   }
