@@ -1,7 +1,7 @@
 // Writing in one note together, as people do it: real pages, the real server, files on a disk.
 
 import assert from "node:assert/strict";
-import { renameSync } from "node:fs";
+import { renameSync, rmSync } from "node:fs";
 import { after, test } from "node:test";
 
 import { World, closeChrome, cursor, edit, look, person, saved, state, textIn, until } from "./kit.mjs";
@@ -275,6 +275,49 @@ test("words of a note that was renamed meanwhile go with it, not into another at
   await saved(page);
   assert.equal(world.read(NOTE), "# Letter to my boss\n");
   await until(() => page.url(), (url) => /Moved\.md\?edit$/.test(url));
+}));
+
+test("words whose note is gone are kept in sight until they are saved elsewhere", story(async (world) => {
+  const [anna, bert, other] = [await person(world), await person(world), await person(world)];
+  for (const page of [anna, bert]) {
+    await edit(world, page, NOTE);
+    await cursor(page, "end");
+  }
+  for (const page of [anna, bert]) await page.context().setOffline(true);
+  for (const page of [anna, bert]) await state(page, (said) => said.startsWith("Offline"));
+  await anna.keyboard.type("from Anna");
+  await bert.keyboard.type("from Bert");
+  await world.kill();
+  await world.up();
+  world.run(["-C", world.folder, "live", NOTE, "--end"], { codes: [0, 1, 2, 3] });
+  rmSync(`${world.folder}/${NOTE}`);
+  await other.getByRole("treeitem", { name: "Shopping" }).waitFor({ state: "detached" });
+  for (const page of [anna, bert]) await page.context().setOffline(false);
+  for (const page of [anna, bert]) await state(page, (said) => said === "The note is gone; your text is kept here");
+  await anna.getByRole("button", { name: "Save as a new note" }).click();
+  await anna.getByRole("textbox", { name: /^Name/ }).fill("Annas");
+  await anna.getByRole("button", { name: "Save", exact: true }).click();
+  await world.onDisk("Annas.md", (text) => text === `${TEXT}from Anna`);
+  await saved(anna);
+  await bert.getByRole("button", { name: "Done" }).click();
+  await bert.getByText("There is no note of this name").waitFor();
+  await bert.getByText(/is gone\. What you wrote in it last/).waitFor();
+  await bert.reload();
+  await bert.getByRole("button", { name: "Save as a new note" }).click();
+  await bert.getByRole("textbox", { name: /^Name/ }).fill("Berts");
+  await bert.getByRole("button", { name: "Save", exact: true }).click();
+  await world.onDisk("Berts.md", (text) => text === `${TEXT}from Bert`);
+  for (const page of [anna, bert]) {
+    await page.goto(`${world.origin}/#/v/vault`);
+    await page.getByText("Changed last").waitFor();
+    assert.deepEqual(await page.evaluate(() => new Promise((done) => {
+      const request = indexedDB.open("crucible");
+      request.onsuccess = () => {
+        const all = request.result.transaction("drafts").objectStore("drafts").getAll();
+        all.onsuccess = () => done(all.result.map(({ path }) => path));
+      };
+    })), []);
+  }
 }));
 
 test("the caret begins behind the frontmatter", story(async (world) => {
