@@ -113,11 +113,16 @@ async function load(until) {
   }
 }
 
+let looks = 0;
+
 /** @param {AbortSignal} until */
 async function loadConflicts(until) {
+  looks += 1;
+  const look = looks;
   try {
     const { first, items } = await all(at("conflicts", name), "conflicts", until);
-    if (!first || until.aborted) return;
+    // An earlier answer that comes later is the older one.
+    if (!first || until.aborted || look !== looks) return;
     conflicts.value = items.length;
     /** @type {Map<string, number>} */
     const counts = new Map();

@@ -53,7 +53,7 @@ test("the losing side of a conflict is taken, and undone", story({ "a.md": "the 
   await page.goto(`${world.origin}/#/v/vault/conflicts`);
   const line = page.locator(".conflicts li").first();
   await until(() => line.textContent(), (text) => /the word is one/.test(text) && /the word is two/.test(text));
-  assert.equal(await page.locator(".row .dot.conflict").count(), 1);
+  await until(() => page.locator(".row .dot.conflict").count(), (count) => count === 1);
   await page.locator(".lines a").first().click();
   await page.getByRole("button", { name: "Take this instead" }).click();
   await world.onDisk("a.md", (text) => text === other);
