@@ -3,8 +3,12 @@
 import { at, post } from "./api.js";
 import { baseName, folderOf, isNote, title } from "./paths.js";
 import { go, to } from "./route.js";
-import { notes, refresh, vault } from "./store.js";
-import { ask, say, sayError } from "./ui.js";
+import { effect } from "../vendor/preact.js";
+import { notes, refresh, vault, writing } from "./store.js";
+import { ask, catchKeys, letGo, say, sayError } from "./ui.js";
+
+/** For how long somebody who deleted a note wants to know that it came back. */
+const BACK_MS = 5 * 60_000;
 
 /** What keeps a text from being the path of a note; null when nothing does. @param {string} path */
 export function wrongPath(path) {
@@ -46,16 +50,32 @@ export async function newNote(folder = "") {
   if (path) await createNote(withEnd(path));
 }
 
-/** @param {string} path */
-export async function createNote(path) {
+/** @param {string} path @param {string} [text] @returns {Promise<boolean>} whether it is made */
+export async function createNote(path, text = "") {
+  catchKeys();
   try {
     const vaultName = name();
-    await post(at("notes", vaultName, "changes"), { op: "create", path, text: "" });
+    await post(at("notes", vaultName, "changes"), { op: "create", path, text });
     refresh();
     go(to.edit(vaultName, path));
+    return true;
   } catch (error) {
+    letGo();
     sayError(error);
+    return false;
   }
+}
+
+/** A text whose note is gone, as a new one. @param {string} was its path @param {string} text */
+export async function saveAsNew(was, text) {
+  const path = await ask({
+    title: "Save as a new note",
+    label: "Name, with folders before it if you like",
+    value: notes.value.has(was) ? was.replace(/(\.md)?$/i, " (kept).md") : was,
+    ok: "Save",
+    check: (value) => taken(value),
+  });
+  return path ? createNote(withEnd(path), text) : false;
 }
 
 /** @param {string} path @param {string} version */
@@ -65,7 +85,7 @@ export async function renameNote(path, version) {
     label: "New name, with its folders",
     value: path,
     ok: "Rename",
-    check: (value) => (value === path ? "This is its name now." : taken(value, path)),
+    check: (value) => (withEnd(value) === path ? "This is its name now." : taken(value, path)),
   });
   if (!wanted) return;
   const target = withEnd(wanted);
@@ -82,24 +102,51 @@ export async function renameNote(path, version) {
 
 /** @param {string} path @param {string} version */
 export async function deleteNote(path, version) {
+  const here = [...new Set(writing(path).map((one) => one.name))].join(", ");
   const yes = await ask({
     title: `Delete ${title(path)}?`,
-    text: "It goes from every device. It stays in “Deleted notes”, from where it can be restored.",
+    text: `${here ? `${here} is writing in it: what is written next brings it back. ` : ""}It goes from every device. It stays in “Deleted notes”, from where it can be restored.`,
     ok: "Delete",
     danger: true,
   });
   if (!yes) return;
   const vaultName = name();
+  const note = notes.value.get(path)?.note;
   try {
     await post(at("notes", vaultName, "changes"), { op: "delete", path, base: version });
+    const forget = note ? sayWhenBack(note, path, version, here) : () => {};
     refresh();
     go(to.vault(vaultName));
     say(`${title(path)} is deleted.`, {
-      label: "Undo", run: () => restore(version, `${title(path)} is back.`, path),
+      label: "Undo",
+      run: () => { forget(); return restore(version, `${title(path)} is back.`, path); },
     });
   } catch (error) {
     sayError(error);
   }
+}
+
+/**
+ * Who deleted a note is told when somebody who was writing in it brings it back.
+ * @param {string} note
+ * @param {string} path
+ * @param {string} version the one that was deleted
+ * @param {string} here who was writing in it
+ * @returns {() => void} forgets it
+ */
+function sayWhenBack(note, path, version, here) {
+  let forget = () => {};
+  const timer = setTimeout(() => forget(), BACK_MS);
+  const end = effect(() => {
+    const back = [...notes.value.values()].find((one) => one.note === note);
+    if (!back || back.version === version) return;
+    const who = [...new Set(writing(back.path).map((one) => one.name))].join(", ") || here;
+    queueMicrotask(forget);
+    say(who ? `${title(path)} was kept: ${who} is writing in it.`
+      : `${title(path)} was kept: somebody changed it meanwhile.`);
+  });
+  forget = () => { clearTimeout(timer); end(); };
+  return forget;
 }
 
 /**

@@ -45,14 +45,16 @@ async function ask(method, path, { body, signal, accept, as } = {}) {
   if (response.ok) return response;
   const said = await response.json().catch(() => null);
   const error = new ApiError(response.status, String(said?.code ?? "unknown"),
-    sentence(said?.message ?? `The server answered ${response.status}.`), said?.hint);
+    sentence(said?.message ?? `The server answered ${response.status}.`),
+    said?.hint && sentence(String(said.hint)));
   if (response.status === 401 && used && used === token.value) signedOut.value = true;
   throw error;
 }
 
 /** @param {string} text */
 const sentence = (text) => {
-  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  // A name or a command stays as it is spelled.
+  const first = /^[a-z]+(?=[\s,:;])/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
   return /[.!?]$/.test(first) ? first : `${first}.`;
 };
 

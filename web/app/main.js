@@ -9,23 +9,25 @@ import { Devices } from "./views/devices.js";
 import { SignIn } from "./views/sign-in.js";
 import { Vaults } from "./views/vaults.js";
 import { Vault } from "./views/vault.js";
-import { go, parse, route, to } from "./route.js";
+import { go, keyOfNote, parse, route, to } from "./route.js";
 import { me, offeredCode, signOut, signedOut, takeFromAddress, token } from "./session.js";
 import { closeVault, mayWrite, openVault } from "./store.js";
-import { Problem, Questions, Toasts, Waiting, Dialog } from "./ui.js";
+import { Dialog, Problem, Questions, Toasts, Waiting, types, useAgain } from "./ui.js";
 import { dialog } from "./dialogs.js";
 
 takeFromAddress();
-addEventListener("hashchange", takeFromAddress);
+addEventListener("hashchange", () => {
+  if (takeFromAddress()) route.value = parse(location.hash);
+});
 route.value = parse(location.hash);
 
 /** @type {import("../vendor/preact.js").Signal<any>} */
 const unknown = signal(null);
 
 async function whoAmI() {
-  unknown.value = null;
   try {
     me.value = await get("/api/auth/whoami");
+    unknown.value = null;
   } catch (error) {
     if (!signedOut.value) unknown.value = error;
   }
@@ -42,10 +44,6 @@ effect(() => {
   else if (view === "vaults") closeVault();
 });
 
-/** Whether keys are letters for somebody. @param {EventTarget | null} target */
-const types = (target) => target instanceof HTMLElement
-  && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
-
 addEventListener("keydown", (event) => {
   const inVault = Boolean(route.value.vault) && Boolean(me.value);
   const command = event.ctrlKey || event.metaKey;
@@ -54,9 +52,10 @@ addEventListener("keydown", (event) => {
     dialog.value = "palette";
     return;
   }
-  if (command || event.altKey || types(event.target) || document.querySelector("dialog[open]")) {
-    return;
-  }
+  // Where somebody writes, or is about to, single keys are letters wherever the focus is.
+  const writing = route.value.view === "note" && route.value.params.has("edit");
+  if (command || event.altKey || writing || types(event.target)
+    || document.querySelector("dialog[open]")) return;
   if (event.key === "?") dialog.value = "keys";
   else if (event.key === "/" && inVault) dialog.value = "palette";
   else if (event.key === "n" && inVault && mayWrite.value) void newNote();
@@ -81,8 +80,12 @@ function View() {
 
 function App() {
   const now = dialog.value;
+  useAgain(token.value && !me.value ? unknown.value : null, () => void whoAmI());
   const close = () => { dialog.value = null; };
-  useEffect(() => close(), [route.value]);
+  // Somewhere else, that is; a note that is renamed meanwhile is still here.
+  const { view, vault, path } = route.value;
+  const here = view === "note" ? keyOfNote(vault, path) : `${view} ${path}`;
+  useEffect(() => close(), [here]);
   if (!token.value || offeredCode.value || (signedOut.value && !me.value)) {
     return html`<${SignIn} /><${Toasts} />`;
   }

@@ -142,6 +142,10 @@ md.renderer.rules.task = (/** @type {Any} */ tokens, /** @type {number} */ at) =
     done ? "done" : "to do"}"></span>`;
 };
 
+/** The direction of the first letter. @param {string} text */
+export const direction = (text) => (/^\P{L}*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/u.test(text)
+  ? "rtl" : "ltr");
+
 /** The anchor of a heading. @param {string} text */
 export const slug = (text) => text.trim().toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-")
   .replace(/^-|-$/g, "");
@@ -151,7 +155,7 @@ const CLEAN = {
     "h6", "hr", "i", "img", "li", "ol", "p", "pre", "s", "span", "strong", "table", "tbody", "td",
     "th", "thead", "tr", "ul"],
   ALLOWED_ATTR: ["href", "class", "title", "alt", "data-path", "target", "rel", "role",
-    "aria-label", "start", "align"],
+    "aria-label", "start", "align", "dir"],
   ALLOW_DATA_ATTR: false,
   RETURN_DOM_FRAGMENT: /** @type {const} */ (true),
 };
@@ -172,6 +176,14 @@ export function render(source, place) {
     const count = seen.get(base) ?? 0;
     seen.set(base, count + 1);
     heading.id = `h-${base}${count ? `-${count}` : ""}`;
+  }
+  // Each block has the direction of its own words.
+  for (const block of fragment.querySelectorAll("p, h1, h2, h3, h4, h5, h6, td, th")) {
+    block.setAttribute("dir", "auto");
+  }
+  // `auto` does not look into blocks that have a direction of their own.
+  for (const frame of fragment.querySelectorAll("ul, ol, li, blockquote")) {
+    frame.setAttribute("dir", direction(frame.textContent ?? ""));
   }
   for (const table of fragment.querySelectorAll("table")) {
     const frame = document.createElement("div");

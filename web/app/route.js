@@ -5,7 +5,7 @@
 //   #/v/VAULT/n/PATH         a note (`?edit`, `?h=HEADING`)
 //   #/v/VAULT/h/PATH         its history
 
-import { signal } from "../vendor/preact.js";
+import { effect, signal } from "../vendor/preact.js";
 
 /**
  * @typedef {object} Route
@@ -50,8 +50,25 @@ export function parse(fragment) {
 export const route = signal(parse(location.hash));
 addEventListener("hashchange", () => { route.value = parse(location.hash); });
 
+/** Where one was in a vault last: pages without one lead back to it. */
+export const lastPlace = signal("");
+effect(() => { if (route.value.vault) lastPlace.value = location.hash; });
+
 /** @param {string} path */
 const way = (path) => path.split("/").map(encodeURIComponent).join("/");
+
+let shown = { vault: "", path: "", key: 0 };
+
+/** The same for as long as one note is shown, also while its path changes. @param {string} vault @param {string} path */
+export function keyOfNote(vault, path) {
+  if (shown.vault !== vault || shown.path !== path) shown = { vault, path, key: shown.key + 1 };
+  return `note ${shown.key}`;
+}
+
+/** The note that is shown has another path now. @param {string} vault @param {string} path */
+export function noteMoved(vault, path) {
+  shown = { ...shown, vault, path };
+}
 
 /** Addresses. */
 export const to = {

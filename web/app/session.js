@@ -57,10 +57,10 @@ export function signOut() {
   write(TOKEN, null);
 }
 
-/** Takes `#token=…` and `#pair=…` out of the address. */
+/** Takes `#token=…` and `#pair=…` out of the address. @returns {boolean} whether there was one */
 export function takeFromAddress() {
   const match = /^#(token|pair)=([^&]+)(?:&to=(.*))?$/.exec(location.hash);
-  if (!match) return;
+  if (!match) return false;
   let way = "/";
   try {
     way = decodeURIComponent(match[3] ?? "/");
@@ -71,8 +71,13 @@ export function takeFromAddress() {
   try {
     value = decodeURIComponent(value);
   } catch { /* as it is */ }
-  if (match[1] === "token") signIn(value.trim());
-  else offeredCode.value = value.trim().slice(0, 40);
+  if (match[1] === "token") {
+    offeredCode.value = "";
+    signIn(value.trim());
+  } else {
+    offeredCode.value = value.trim().slice(0, 40);
+  }
+  return true;
 }
 
 /** What this browser is to the server: 32 random bytes, drawn once. */

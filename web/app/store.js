@@ -3,11 +3,12 @@
 import { computed, signal } from "../vendor/preact.js";
 import { all, at, follow, get } from "./api.js";
 import { Names, treeOf } from "./paths.js";
-import { token } from "./session.js";
+import { me, token } from "./session.js";
 
 /** @typedef {import("./paths.js").Note} Note */
 /**
- * @typedef {{id: string, vault: string, path: string, people: {name: string}[]}} Live
+ * @typedef {{id: string, vault: string, path: string, people: {user: string, device: string,
+ *   name: string}[]}} Live
  * @typedef {{version: string, note: string, op: string, path: string | null,
  *   from: string | null, kind: "note" | "asset" | null, bytes: number | null,
  *   stamp: {ms: number}, author: string, parents: string[],
@@ -40,6 +41,11 @@ export const changes = signal(0);
 
 export const tree = computed(() => treeOf(notes.value.values()));
 export const names = computed(() => new Names(notes.value.values()));
+/** Who is in a session besides this browser. @param {Live | undefined} session */
+export const others = (session) => (
+  (session?.people ?? []).filter(({ device }) => device !== me.value?.device));
+/** Who else writes in the note at a path. @param {string} path */
+export const writing = (path) => others(live.value.find((one) => one.path === path));
 export const mayWrite = computed(() => vault.value?.access === "write");
 
 let name = "";
@@ -58,8 +64,19 @@ export function openVault(wanted) {
   void load(until);
   void follow(at("sync", wanted, "events"), until, (event) => {
     if (event === "root") soon(until);
-  }, (up) => { heard.value = up; if (up) soon(until); });
-  void follow("/api/sessions/events", until, () => void loadLive(until));
+  }, (up) => {
+    heard.value = up;
+    if (up && vault.value) soon(until);
+    else if (up && !loading.value) void load(until);
+  });
+  void follow("/api/sessions/events", until, () => void loadLive(until),
+    (up) => { if (up) void loadLive(until); });
+}
+
+if (typeof addEventListener === "function") {
+  // The browser knows sooner than a line that is silent.
+  addEventListener("offline", () => { if (open) heard.value = false; });
+  addEventListener("online", () => { if (open) soon(open.signal); });
 }
 
 export function closeVault() {
@@ -96,12 +113,38 @@ async function load(until) {
   }
 }
 
+let looks = 0;
+
 /** @param {AbortSignal} until */
 async function loadConflicts(until) {
+  looks += 1;
+  const look = looks;
   try {
     const { first, items } = await all(at("conflicts", name), "conflicts", until);
-    if (first && !until.aborted) conflicts.value = items.length;
+    // An earlier answer that comes later is the older one.
+    if (!first || until.aborted || look !== looks) return;
+    conflicts.value = items.length;
+    /** @type {Map<string, number>} */
+    const counts = new Map();
+    for (const { note } of items) counts.set(note, (counts.get(note) ?? 0) + 1);
+    notes.value = withConflicts(notes.value, counts);
   } catch { /* the count stays */ }
+}
+
+/**
+ * The list with the conflicts that are open now; the same list when it says so already.
+ * @param {Map<string, Note>} before
+ * @param {Map<string, number>} counts by note
+ */
+export function withConflicts(before, counts) {
+  let differs = false;
+  const after = new Map([...before].map(([path, note]) => {
+    const conflicts = counts.get(note.note) ?? 0;
+    if (conflicts === note.conflicts) return [path, note];
+    differs = true;
+    return [path, { ...note, conflicts }];
+  }));
+  return differs ? after : before;
 }
 
 /** @param {AbortSignal} until */
@@ -143,12 +186,13 @@ async function catchUp(until) {
   let revisions;
   try {
     ({ revisions } = await get(`${at("history", name)}?limit=${REVISIONS}`, { signal: until }));
+    heard.value = true;
   } catch {
-    return;
+    return undefined;
   }
-  if (until.aborted || !token.value) return;
+  if (until.aborted || !token.value) return undefined;
   const fresh = revisions.filter(({ seq }) => seq > known);
-  if (fresh.length === 0) return;
+  if (fresh.length === 0) return void loadConflicts(until);
   const next = fresh.length < REVISIONS ? withRevisions(notes.value, fresh) : null;
   if (next) {
     known = Math.max(...fresh.map(({ seq }) => seq));
@@ -157,7 +201,7 @@ async function catchUp(until) {
     await load(until);
   }
   changes.value += 1;
-  void loadConflicts(until);
+  return void loadConflicts(until);
 }
 
 /**

@@ -1,6 +1,7 @@
 // Small things that every view uses.
 
 import { html, signal, useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
+import { heard } from "./store.js";
 
 /** @typedef {import("../vendor/preact.js").ComponentChildren} Children */
 
@@ -98,7 +99,7 @@ export function Toasts() {
   const run = () => { toast.value = null; now?.action?.run(); };
   return html`<div class="toasts" role="status" aria-live="polite">
     ${now && html`<div class=${now.error ? "toast error" : "toast"} key=${now.id}>
-      <span>${now.text}</span>
+      <span>${coded(now.text)}</span>
       ${now.action && html`<button class="plain" onClick=${run}>${now.action.label}</button>`}
       <button class="plain icon-only" aria-label="Dismiss"
         onClick=${() => { toast.value = null; }}><${Icon} name="close" /></button>
@@ -106,11 +107,15 @@ export function Toasts() {
   </div>`;
 }
 
+/** What stands between backticks is code. @param {string} text */
+export const coded = (text) => text.split(/`([^`]+)`/).map((part, n) => (
+  n % 2 === 1 ? html`<code>${part}</code>` : part));
+
 /** @param {{error: any, again?: () => void}} props */
 export const Problem = ({ error, again }) => html`
   <div class="problem" role="alert">
-    <p><strong>${error?.message ?? String(error)}</strong></p>
-    ${error?.hint && html`<p>${error.hint}</p>`}
+    <p><strong>${coded(error?.message ?? String(error))}</strong></p>
+    ${error?.hint && html`<p>${coded(error.hint)}</p>`}
     ${again && html`<button onClick=${again}>Try again</button>`}
   </div>`;
 
@@ -124,6 +129,42 @@ export function Waiting() {
   return html`<div class="waiting" role="status">${slow ? "Loading…" : ""}</div>`;
 }
 
+// ---- keys for a text that is being opened ----
+
+/** @type {HTMLTextAreaElement | null} */
+let desk = null;
+
+/** Keys typed from here on are kept for the editor, and do nothing else. */
+export function catchKeys() {
+  if (desk) return;
+  const made = document.createElement("textarea");
+  desk = made;
+  made.className = "desk";
+  made.setAttribute("aria-label", "The note is being opened");
+  made.addEventListener("blur", () => setTimeout(() => {
+    const now = document.activeElement;
+    if (document.hasFocus() && now !== made && now !== document.body && desk === made) letGo();
+  }));
+  document.body.append(made);
+  made.focus({ preventScroll: true });
+}
+
+/** What was typed meanwhile; null when nobody waits for it any more. */
+export function caughtKeys() {
+  const text = desk?.value ?? null;
+  letGo();
+  return text;
+}
+
+export function letGo() {
+  desk?.remove();
+  desk = null;
+}
+
+/** Whether keys are letters for somebody. @param {EventTarget | null} target */
+export const types = (target) => target instanceof HTMLElement
+  && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
+
 // ---- dialogs ----
 
 /**
@@ -131,10 +172,14 @@ export function Waiting() {
  */
 export function Dialog({ label, onClose, children, kind = "" }) {
   const ref = useRef(/** @type {HTMLDialogElement | null} */ (null));
-  useEffect(() => {
+  // Before the next key: it is for what is in here.
+  useLayoutEffect(() => {
     const before = document.activeElement;
     ref.current?.showModal();
-    return () => { if (before instanceof HTMLElement && before.isConnected) before.focus(); };
+    return () => {
+      const next = desk ?? before;
+      if (next instanceof HTMLElement && next.isConnected) next.focus({ preventScroll: next === desk });
+    };
   }, []);
   const outside = (/** @type {MouseEvent} */ event) => {
     if (event.target === ref.current) onClose();
@@ -163,7 +208,7 @@ export function Questions() {
 function Ask({ now }) {
   const [value, setValue] = useState(now.value ?? "");
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
-  useEffect(() => {
+  useLayoutEffect(() => {
     const at = input.current;
     if (!at) return;
     at.focus();
@@ -175,6 +220,8 @@ function Ask({ now }) {
     now.done(answer);
   };
   const wrong = now.label && now.check ? now.check(value.trim()) : null;
+  // What stood there at the beginning is nobody's mistake.
+  const told = wrong && value.trim() && value !== now.value ? wrong : "";
   const submit = (/** @type {Event} */ event) => {
     event.preventDefault();
     if (!now.label) end("yes");
@@ -187,7 +234,7 @@ function Ask({ now }) {
       ${now.label && html`<label class="field"><span>${now.label}</span>
         <input ref=${input} value=${value} spellcheck=${false} autocomplete="off"
           onInput=${(/** @type {any} */ event) => setValue(event.target.value)} /></label>
-        <p class="wrong" role="alert">${value.trim() && wrong ? wrong : ""}</p>`}
+        <p class="wrong" role="alert">${told}</p>`}
       <div class="buttons">
         <button type="button" onClick=${() => end(null)}>Cancel</button>
         <button class=${now.danger ? "main danger" : "main"}
@@ -251,6 +298,33 @@ export async function copy(text) {
   area.remove();
 }
 
+/** How long after no answer it is asked again. */
+const AGAIN_MS = 3_000;
+
+/**
+ * Asks again by itself when there was no answer: soon, and once the server is heard.
+ * @param {any} error @param {() => void} again
+ */
+export function useAgain(error, again) {
+  const away = error?.status === 0 || error?.status >= 500;
+  useEffect(() => {
+    if (!away) return undefined;
+    if (heard.value && error.status !== 0) return undefined;
+    const timer = setTimeout(again, AGAIN_MS);
+    addEventListener("online", again);
+    return () => {
+      clearTimeout(timer);
+      removeEventListener("online", again);
+    };
+  }, [error, heard.value]);
+  // The line is back: at once.
+  const was = useRef(heard.value);
+  useEffect(() => {
+    if (away && heard.value && !was.current) again();
+    was.current = heard.value;
+  }, [heard.value]);
+}
+
 /** Loads something for as long as a view is shown. Gives `[value, error, again]`.
  * @template T
  * @param {(signal: AbortSignal) => Promise<T>} load
@@ -270,7 +344,9 @@ export function useLoaded(load, on) {
     });
     return () => abort.abort();
   }, [...on, turn]);
-  return [now.value, now.error, () => setTurn(turn + 1)];
+  const again = () => setTurn(turn + 1);
+  useAgain(now.error, again);
+  return [now.value, now.error, again];
 }
 
 /** The tab's name. @param {string} text */

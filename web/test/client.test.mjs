@@ -35,7 +35,7 @@ class World {
 
 /** A tab: editor state, binding and client, and a line that a test can cut. */
 class Page {
-  constructor(world, { id = `tab ${Math.random()}`, name = "ann" } = {}) {
+  constructor(world, { id = `tab ${Math.random()}`, name = "ann", early } = {}) {
     this.world = world;
     this.state = EditorState.create({ extensions: [history({ newGroupDelay: 0 }), cleanInput] });
     this.binding = new Binding(this, (now) => this.client.edited(now));
@@ -46,12 +46,13 @@ class Page {
     this.client = new LiveClient({
       id, user: "u1", note: "n1", vault: "notes", path: "a.md",
       shelf: world.shelf,
+      early,
       frame: (run) => setTimeout(run, 1),
       open: async () => {
         world.opened += 1;
         if (!world.up) throw Object.assign(new Error("no answer"), { status: 0 });
         if (world.refusal) throw world.refusal;
-        return { id: world.room.id, epoch: world.room.epoch };
+        return { id: world.room.id, epoch: world.room.epoch, ...world.answers };
       },
       connect: (session, handlers) => this.connect(session, handlers, name),
       onState: () => this.wake(),
@@ -179,12 +180,154 @@ test("carets of the others are where they are in the text", async () => {
   b.client.select(4, 7);
   await a.until(() => a.people[0]?.head === 7);
   assert.equal(a.people[0].anchor, 4);
-  assert.equal(a.people[0].name, "<b>bob</b>");
   a.type(0, "zero ");
   await b.until(() => b.text.startsWith("zero"));
   b.type(0, "!");
   await a.until(() => a.text.startsWith("!") && a.people[0].head === 13);
   for (const page of [a, b]) page.client.stop();
+});
+
+test("names at carets are the server's, never what somebody says of themselves", async () => {
+  const room = new Room("one\n");
+  const world = new World(room);
+  const [a, b, c] = ["ann", "the boss", "ann"].map((name) => world.page({ name }));
+  await Promise.all([a, b, c].map((page) => page.client.start()));
+  await Promise.all([a, b, c].map((page) => page.saved()));
+  await a.until(() => a.people.length === 2);
+  assert.deepEqual(a.people.map(({ name }) => name), ["Somebody", "Somebody"]);
+  const peers = (page) => [page.client.doc.peerIdStr];
+  room.control({ type: "people", people: [
+    { name: "ann", peers: peers(a) }, { name: "<b>bob</b>", peers: peers(b) },
+    { name: "ann", device_name: "phone", peers: peers(c) }, { name: "away", peers: [] },
+  ] });
+  const called = (who) => a.people.find(({ peer }) => peer === who.client.doc.peerIdStr)?.name;
+  await a.until(() => called(b) === "<b>bob</b>");
+  assert.equal(called(c), "ann, phone", "nobody is called like oneself");
+  room.control({ type: "people", people: [{ name: "ann", peers: peers(c) }] });
+  await a.until(() => called(c) === "ann (2)");
+  a.client.name = "ann, laptop";
+  room.control({ type: "people", people: [{ name: "ann", device_name: "desk", peers: peers(c) }] });
+  await a.until(() => called(c) === "ann, desk");
+  for (const page of [a, b, c]) page.client.stop();
+});
+
+test("what is typed before the document is there goes into it", async () => {
+  const room = new Room("one\ntwo\n");
+  const world = new World(room);
+  const a = world.page({ early: () => ({ base: "one\n", text: "zero\none\n" }) });
+  await a.client.start();
+  await a.saved();
+  assert.equal(room.text, "zero\none\ntwo\n");
+  room.role = "read";
+  const b = world.page({ early: () => ({ base: "one\n", text: "zero\none\n" }) });
+  await b.client.start();
+  await b.until(() => b.says === "Read only");
+  assert.equal(b.text, room.text);
+  for (const page of [a, b]) page.client.stop();
+});
+
+/** A page that wrote offline while its session ended. */
+async function wroteOffline(world) {
+  const a = world.page();
+  await a.client.start();
+  await a.saved();
+  world.up = false;
+  a.cut(4410);
+  await a.until(() => a.says.startsWith("Offline"));
+  a.append("secret\n");
+  await a.until(() => a.client.keeper.there !== null);
+  return a;
+}
+
+test("another note at the path: nothing is written into it, and the text is kept", async () => {
+  for (const how of ["another note", "no note"]) {
+    const world = new World(new Room("one\n"));
+    const a = await wroteOffline(world);
+    world.room = new Room("# Letter to my boss\n");
+    if (how === "no note") world.refusal = Object.assign(new Error("no such note"), { status: 404 });
+    else world.answers = { note: "n2", path: "a.md" };
+    world.up = true;
+    await a.until(() => a.says === "The note is gone; your text is kept here");
+    assert.equal(world.room.text, "# Letter to my boss\n");
+    assert.equal(a.text, "one\nsecret\n");
+    await a.client.keeper.running;
+    assert.equal((await world.shelf.all())[0].text, "one\nsecret\n");
+    a.client.stop();
+  }
+});
+
+test("the note has another path on return: the words go with the note", async () => {
+  const world = new World(new Room("one\n"));
+  const a = await wroteOffline(world);
+  world.room = new Room("one\n");
+  world.answers = { note: "n1", path: "b.md" };
+  world.up = true;
+  await a.saved();
+  assert.equal(world.room.text, "one\nsecret\n");
+  assert.deepEqual(a.controls.filter(({ type }) => type === "moved"), [{ type: "moved", path: "b.md" }]);
+  a.client.stop();
+});
+
+test("a name that somebody took is left, and the words go on in another", async () => {
+  const room = new Room("one\n");
+  const world = new World(room);
+  const a = world.page();
+  await a.client.start();
+  await a.saved();
+  const stolen = a.client.doc.peerIdStr;
+  let refused = 0;
+  room.answer = () => (a.client.doc.peerIdStr === stolen ? ((refused += 1), 3) : 0);
+  a.append("two\n");
+  await a.until(() => refused > 0 && a.says === "Saved");
+  assert.equal(room.text, "one\ntwo\n");
+  a.client.stop();
+});
+
+test("who may no longer write is told so, and the text is kept", async () => {
+  const room = new Room("one\n");
+  const world = new World(room);
+  const a = world.page();
+  await a.client.start();
+  await a.saved();
+  room.role = "read";
+  room.control({ type: "role", role: "read" });
+  a.append("two\n");
+  await a.until(() => a.says === "You may read this note, but no longer write in it.");
+  assert.equal(a.text, "one\ntwo\n");
+  a.client.stop();
+});
+
+test("no network: said at once; no Ack: said within seconds, and taken back", async () => {
+  const room = new Room("one\n");
+  const world = new World(room);
+  const a = world.page();
+  await a.client.start();
+  await a.saved();
+  a.client.lineLost();
+  assert.equal(a.says, "Offline — your edits are kept here");
+  await a.saved();
+  const waiting = [];
+  room.answer = () => { waiting.push(1); return "silence"; };
+  a.append("two\n");
+  await a.until(() => a.says === "The server is not heard — your edits are kept here");
+  assert.ok(waiting.length > 0);
+  room.answer = () => 0;
+  room.control({ type: "saved" });
+  await a.until(() => a.says === "Saving…");
+  a.cut();
+  await a.saved();
+  a.client.stop();
+});
+
+test("a full session is said to be, and tried again", async () => {
+  const world = new World(new Room("one\n"));
+  const a = world.page();
+  await a.client.start();
+  await a.saved();
+  a.cut(4403);
+  assert.equal(a.says, "Too many people are in this note; trying again");
+  await a.saved();
+  a.client.stop();
 });
 
 test("offline edits are kept, and sent on return", async () => {

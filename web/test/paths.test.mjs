@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Names, fit, resolved, rowsOf, treeOf } from "../app/paths.js";
-import { withRevisions } from "../app/store.js";
+import { withConflicts, withRevisions } from "../app/store.js";
 
 const note = (path, more = {}) => ({
   path, note: `id of ${path}`, version: "v1", kind: "note", bytes: 1, changed_ms: 1, conflicts: 0,
@@ -55,4 +55,11 @@ test("revisions bring a list up to date, or ask for the whole", () => {
   assert.equal(after.get("moved.md").version, "v2");
   assert.deepEqual([...before.keys()], ["a.md", "b.md", "c.md"]);
   assert.equal(withRevisions(before, [revision("c.md", "another")]), null, "two notes of one path");
+});
+
+test("a conflict that is settled is none of the list's any more", () => {
+  const list = new Map([["a.md", { path: "a.md", note: "n1", conflicts: 1 }], ["b.md", { path: "b.md", note: "n2", conflicts: 0 }]]);
+  const after = withConflicts(list, new Map([["n2", 2]]));
+  assert.deepEqual([...after.values()].map(({ conflicts }) => conflicts), [0, 2]);
+  assert.equal(withConflicts(after, new Map([["n2", 2]])), after, "nothing to draw anew");
 });

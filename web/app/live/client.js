@@ -31,6 +31,11 @@ const SPAN_MAX = 150_000;
 /** Above this a draft is written once a second at most: each holds the text twice. */
 const LARGE_TEXT = 200_000;
 const LARGE_TEXT_MS = 1_000;
+/** An update that has no Ack for this long: the server is not heard. */
+const ACK_MS = 5_000;
+
+export const GONE = "The note is gone; your text is kept here";
+const NO_LONGER = "You may read this note, but no longer write in it.";
 /** What the server takes this soon need not be written down: most of what is typed. */
 const KEEP_MS = 60;
 
@@ -49,6 +54,8 @@ const KEEP_MS = 60;
  * @property {"read" | "write"} role
  * @property {boolean} unsaved whether there are edits no server has on disk
  * @property {boolean} kept whether the browser keeps those edits
+ * @property {boolean} full whether more people are in the session than the server lets in
+ * @property {boolean} silent whether an update has waited long for its Ack
  * @property {{kind: "signed-out" | "denied" | "gone" | "refused", message: string} | null} problem
  */
 
@@ -58,9 +65,12 @@ const KEEP_MS = 60;
  * @property {string} user
  * @property {string} note
  * @property {string} vault
- * @property {string} path
- * @property {() => Promise<{id: string, epoch: string}>} open opens or finds the session; its
- *   errors have `status` (0: no answer) and `message`
+ * @property {string} path where the note is; it may move, the note stays what it is
+ * @property {() => Promise<{id: string, epoch: string, note?: string, path?: string}>} open opens
+ *   or finds the session of `note`, and says of which note at which path it is; its errors have
+ *   `status` (0: no answer) and `message`
+ * @property {() => {base: string, text: string} | null} [early] what was typed before there was a
+ *   document, and the text it was typed into
  * @property {(id: string, handlers: Handlers) => Link} connect
  * @property {Shelf} shelf
  * @property {(run: () => void) => void} frame runs it before the next picture
@@ -80,13 +90,15 @@ export class LiveClient {
     this.epoch = null;
     this.name = "";
     /** @type {State} */
-    this.state = { phase: "opening", role: "read", unsaved: false, kept: true, problem: null };
+    this.state = { phase: "opening", role: "read", unsaved: false, kept: true, full: false,
+      silent: false, problem: null };
 
     /** @type {string | null} */
     this.session = null;
     /** @type {Link | null} */
     this.link = null;
     this.joined = false;
+    this.opening = false;
     this.assembler = new Assembler();
     this.tries = 0;
     /** Join as if nothing was known: the document here is of no use to the server's. */
@@ -110,6 +122,9 @@ export class LiveClient {
     this.keeper = new Keeper(options.shelf, () => this.set({ kept: false }));
     this.keptAt = 0;
 
+    /** Names by peer, as the server gives them: what a presence says of itself is not believed. */
+    /** @type {Map<string, string>} */
+    this.names = new Map();
     /** @type {EphemeralStore<Record<string, any>> | null} */
     this.store = null;
     /** @type {{anchor: number, head: number} | null} */
@@ -155,10 +170,24 @@ export class LiveClient {
     void this.reach();
   }
 
+  /** The browser says that there is no network: nothing is waited for. */
+  lineLost() {
+    if (this.state.phase !== "live" || this.stopped) return;
+    this.dropLink();
+    this.retry();
+  }
+
   /** Everything typed goes out, and into the journal; the page is about to go. */
   leaving() {
     this.flush();
     if (this.state.unsaved) void this.keeper.keep(() => this.draft());
+  }
+
+  /** What is unsaved here is somewhere else now: nothing of it is kept. */
+  async forget() {
+    this.stop();
+    await this.keeper.running;
+    await this.options.shelf.remove(this.options.id);
   }
 
   stop() {
@@ -173,14 +202,23 @@ export class LiveClient {
   // ---- the line ----
 
   async reach() {
-    if (this.stopped || this.link) return;
-    try {
-      if (!this.session) this.session = (await this.options.open()).id;
-    } catch (error) {
-      this.openFailed(error);
-      return;
+    if (this.stopped || this.link || this.opening) return;
+    if (!this.session) {
+      this.opening = true;
+      try {
+        const answer = await this.options.open();
+        if (this.stopped) return undefined;
+        // Text of one note is never written into another one, whatever its path.
+        if (answer.note && answer.note !== this.options.note) return this.fail("gone", GONE);
+        this.session = answer.id;
+        if (answer.path) this.moved(answer.path);
+      } catch (error) {
+        return this.openFailed(error);
+      } finally {
+        this.opening = false;
+      }
     }
-    if (this.stopped || this.link) return;
+    if (this.stopped || this.link) return undefined;
     this.assembler = new Assembler();
     const link = this.options.connect(this.session, {
       onOpen: () => this.join(),
@@ -188,6 +226,14 @@ export class LiveClient {
       onClose: (code) => { if (this.link === link) this.closed(code); },
     });
     this.link = link;
+    return undefined;
+  }
+
+  /** @param {string} path */
+  moved(path) {
+    if (path === this.options.path) return;
+    this.options.path = path;
+    this.options.onControl({ type: "moved", path });
   }
 
   /** @param {any} error */
@@ -195,7 +241,7 @@ export class LiveClient {
     const status = error?.status ?? 0;
     if (status === 401) return this.fail("signed-out", error.message);
     if (status === 403) return this.fail("denied", error.message);
-    if (status === 404) return this.fail("gone", error.message);
+    if (status === 404) return this.fail("gone", GONE);
     if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
       return this.fail("refused", error.message);
     }
@@ -207,7 +253,10 @@ export class LiveClient {
     const was = this.joined;
     this.dropLink();
     if (code === Close.token) return this.fail("signed-out", "");
-    if (code === Close.role) return this.fail("denied", "You may not open this note.");
+    if (code === Close.full) {
+      this.set({ full: true });
+      this.tries = Math.max(this.tries, 4);
+    }
     if (code === Close.tooLarge) {
       return this.fail("refused", "An edit is larger than the server takes in one piece.");
     }
@@ -227,6 +276,8 @@ export class LiveClient {
     this.store?.destroy();
     this.store = null;
     this.cancel("again");
+    this.cancel("silent");
+    this.set({ silent: false });
     this.options.onPresence([]);
   }
 
@@ -277,6 +328,9 @@ export class LiveClient {
       return;
     }
     if (!message) return;
+    this.cancel("silent");
+    this.set({ silent: false });
+    if (this.pending.size > 0) this.listen();
     switch (message.crdt) {
       case CrdtType.Loro: return this.takeDocument(message);
       case CrdtType.LoroEphemeralStore: return this.takePresence(message);
@@ -324,6 +378,7 @@ export class LiveClient {
       return void this.reach();
     }
     this.joined = true;
+    this.set({ full: false });
     this.tries = 0;
     this.name = extra.name ?? "";
     const known = this.doc && !this.fresh ? this.doc : null;
@@ -391,7 +446,7 @@ export class LiveClient {
   /** Whether all that the join promised is here; if so, the session is open. */
   settle() {
     const arriving = this.arriving;
-    if (!arriving) return;
+    if (!arriving) return undefined;
     const { doc, target, extra } = arriving;
     if (this.incoming.length > 0) {
       const batch = this.incoming;
@@ -400,21 +455,24 @@ export class LiveClient {
         this.flush();
         this.base = null;
       }
-      if (!this.importInto(doc, batch)) return;
+      if (!this.importInto(doc, batch)) return undefined;
     }
     if (target) {
       const compared = doc.oplogVersion().compare(target);
-      if (compared === undefined || compared < 0) return;
+      if (compared === undefined || compared < 0) return undefined;
     }
     this.arriving = null;
     if (doc !== this.doc) this.replace(doc, extra.epoch);
     else this.newPeer(doc);
     this.fresh = false;
+    if (this.state.role !== "write" && this.hasEdits()) return this.fail("denied", NO_LONGER);
     this.set({ phase: "live", problem: null });
     this.adopt();
     this.sendUnsent();
     this.openPresence();
     this.settled();
+    if (this.state.unsaved) this.keepSoon();
+    return undefined;
   }
 
   /**
@@ -425,15 +483,16 @@ export class LiveClient {
   replace(doc, epoch) {
     const old = this.doc;
     const unsaved = old && this.hasUnsaved();
-    const mine = old && unsaved ? old.getText(CONTAINER).toString() : "";
-    const base = old && unsaved ? this.baseText() : "";
+    const early = old || this.state.role !== "write" ? null : this.options.early?.() ?? null;
+    const mine = old && unsaved ? old.getText(CONTAINER).toString() : early?.text ?? "";
+    const base = old && unsaved ? this.baseText() : early?.base ?? "";
     this.own.clear();
     this.pending.clear();
     this.base = null;
     this.doc = doc;
     this.epoch = epoch;
     this.newPeer(doc);
-    if (unsaved) this.carryOver(base, mine);
+    if (unsaved || base !== mine) this.carryOver(base, mine);
     this.options.onDoc(doc);
   }
 
@@ -558,6 +617,14 @@ export class LiveClient {
       if (at) at.sent = to;
     }
     for (const frame of frames) this.link?.send(frame);
+    this.listen();
+  }
+
+  /** An Ack comes soon, or it is said that the server is not heard. */
+  listen() {
+    this.later("silent", ACK_MS, () => {
+      if (this.pending.size > 0) this.set({ silent: true });
+    });
   }
 
   /** @param {string} batchId @param {number} status */
@@ -574,8 +641,11 @@ export class LiveClient {
     }
     switch (status) {
       case 3:
-        this.set({ role: "read" });
-        return this.fail("denied", "You may read this note, but no longer write in it.");
+        if (this.state.role !== "write") return this.fail("denied", NO_LONGER);
+        // We may write, yet not in this name: somebody took it. Carry the text over to another.
+        this.fresh = true;
+        this.dropLink();
+        return this.retry();
       case 5:
         return this.fail("refused", "The note would be longer than the server takes.");
       case 6:
@@ -593,11 +663,16 @@ export class LiveClient {
   }
 
   hasUnsaved() {
-    if (!this.doc) return this.adopted.length > 0;
+    return this.adopted.length > 0 || this.hasEdits();
+  }
+
+  /** Whether there are edits in the document here that no server has. */
+  hasEdits() {
+    if (!this.doc) return false;
     this.doc.commit();
     const version = this.doc.oplogVersion();
     for (const [peer, at] of this.own) if ((version.get(peer) ?? 0) > at.saved) return true;
-    return this.adopted.length > 0;
+    return false;
   }
 
   /** Says so when everything is saved. */
@@ -726,7 +801,7 @@ export class LiveClient {
       if (peer === doc.peerIdStr || !value || typeof value !== "object") continue;
       people.push({
         peer,
-        name: String(value.name ?? "").slice(0, 80) || "Somebody",
+        name: this.names.get(peer) ?? "Somebody",
         color: Number.isFinite(value.color) ? Math.abs(Math.trunc(value.color)) % 360 : 0,
         anchor: position(value.anchor),
         head: position(value.head),
@@ -746,8 +821,24 @@ export class LiveClient {
       } catch {
         continue;
       }
-      if (event?.type === "role") this.set({ role: event.role });
+      if (event?.type === "role") {
+        this.set({ role: event.role });
+        // What was sent while one might is acknowledged in a moment; the rest never is.
+        if (event.role !== "write") {
+          this.later("denied", BACKOFF_MS.first, () => {
+            if (this.state.role !== "write" && this.hasEdits()) this.fail("denied", NO_LONGER);
+          });
+        }
+      }
       if (event?.type === "gone") this.session = null;
+      if (event?.type === "people" && Array.isArray(event.people)) {
+        this.names = labels(event.people, this.name, this.doc?.peerIdStr ?? "");
+        this.showPresence();
+      }
+      if (event?.type === "moved" && typeof event.path === "string") {
+        this.moved(event.path);
+        continue;
+      }
       if (event && typeof event.type === "string") this.options.onControl(event);
     }
   }
@@ -778,6 +869,32 @@ export class LiveClient {
     clearTimeout(this.timers.get(name));
     this.timers.delete(name);
   }
+}
+
+/**
+ * What to call whom, by peer. Two of one name are told apart, and nobody is called like oneself.
+ * @param {any[]} people as the server tells them
+ * @param {string} own one's own name
+ * @param {string} peer one's own peer
+ * @returns {Map<string, string>}
+ */
+export function labels(people, own, peer) {
+  /** @type {Map<string, string>} */
+  const byPeer = new Map();
+  // The server may have added the device to one's own name; who has it without is another device.
+  const taken = new Set([own, own.split(",")[0]]);
+  for (const one of people) {
+    const peers = Array.isArray(one?.peers) ? one.peers.map(String) : [];
+    if (peers.length === 0 || peers.includes(peer)) continue;
+    const plain = String(one.name ?? "").slice(0, 80) || "Somebody";
+    const device = typeof one.device_name === "string" ? one.device_name.slice(0, 80) : "";
+    let name = plain;
+    if (taken.has(name) && device && !plain.includes(device)) name = `${plain}, ${device}`;
+    for (let n = 2; taken.has(name); n += 1) name = `${plain} (${n})`;
+    taken.add(name);
+    for (const each of peers) byPeer.set(each, name);
+  }
+  return byPeer;
 }
 
 /** A colour (hue in degrees) for a name: the same on every page. @param {string} name */

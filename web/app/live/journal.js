@@ -94,18 +94,28 @@ async function isOfALivingTab(draft, now) {
 }
 
 /**
- * Drafts of this note that nobody looks after.
+ * Drafts of somebody that no tab looks after.
+ * @param {Shelf} shelf
+ * @param {string} user
+ * @param {number} now
+ * @returns {Promise<Draft[]>}
+ */
+export async function unattended(shelf, user, now) {
+  const all = (await shelf.all()).filter((draft) => draft.user === user);
+  const lives = await Promise.all(all.map((draft) => isOfALivingTab(draft, now)));
+  return all.filter((_, at) => !lives[at]).sort((a, b) => a.at_ms - b.at_ms);
+}
+
+/**
+ * Those of one note.
  * @param {Shelf} shelf
  * @param {string} user
  * @param {string} note
  * @param {number} now
  * @returns {Promise<Draft[]>}
  */
-export async function orphans(shelf, user, note, now) {
-  const all = (await shelf.all()).filter((draft) => draft.user === user && draft.note === note);
-  const lives = await Promise.all(all.map((draft) => isOfALivingTab(draft, now)));
-  return all.filter((_, at) => !lives[at]).sort((a, b) => a.at_ms - b.at_ms);
-}
+export const orphans = async (shelf, user, note, now) => (
+  (await unattended(shelf, user, now)).filter((draft) => draft.note === note));
 
 /**
  * Writes the newest draft of one editor; while a write is under way, later ones replace each

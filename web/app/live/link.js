@@ -9,7 +9,7 @@ import { CrdtType, MessageType, encode } from "./frames.js";
 export const Close = {
   malformed: 4400,
   token: 4401,
-  role: 4403,
+  full: 4403,
   noSession: 4404,
   tooSlow: 4408,
   otherEpoch: 4409,

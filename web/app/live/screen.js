@@ -3,14 +3,16 @@
 import {
   Annotation, Compartment, EditorState, EditorView, HighlightStyle, defaultKeymap, drawSelection,
   dropCursor, highlightSelectionMatches, highlightSpecialChars, history, historyKeymap, keymap,
-  markdown, markdownKeymap, markdownLanguage, search, searchKeymap, syntaxHighlighting, tags,
+  markdown, markdownKeymap, markdownLanguage, search, searchKeymap, syntaxHighlighting, Text, tags,
 } from "../../vendor/codemirror.js";
 import start from "../../vendor/loro.js";
 import { Binding, bound, clean, remote } from "./binding.js";
 import { carets, setCarets } from "./carets.js";
 import { LiveClient } from "./client.js";
 import { browserShelf, hold } from "./journal.js";
+import { beginning, lines } from "./lines.js";
 import { link } from "./link.js";
+import { toggled } from "./marks.js";
 
 /** @typedef {import("./client.js").State} State */
 /** @typedef {import("./client.js").Presence} Presence */
@@ -23,9 +25,12 @@ import { link } from "./link.js";
  * @property {string} vault
  * @property {string} path
  * @property {string} text shown at once, until the document is here
+ * @property {boolean} mayWrite whether the server is expected to take edits
+ * @property {() => string | null} typed what was typed while this was being opened; null when the
+ *   keys are somewhere else
  * @property {string} origin
  * @property {() => string} token
- * @property {(path: string) => Promise<{id: string, epoch: string}>} open
+ * @property {() => Promise<{id: string, epoch: string, note?: string, path?: string}>} open
  * @property {(state: State) => void} onState
  * @property {(people: Presence[]) => void} onPresence
  * @property {(peer: string) => void} onFollow
@@ -38,6 +43,7 @@ import { link } from "./link.js";
  * @property {() => string} text
  * @property {(peer: string) => void} follow nobody when empty
  * @property {(ms: number) => Promise<void>} saved until it is, or so long
+ * @property {() => Promise<void>} forget the edits kept here; they are somewhere else now
  * @property {() => void} close
  */
 
@@ -56,23 +62,8 @@ const style = HighlightStyle.define([
 
 /** @param {string} mark */
 const around = (mark) => (/** @type {EditorView} */ view) => {
-  const { from, to } = view.state.selection.main;
-  const inside = view.state.sliceDoc(from, to);
-  const before = view.state.sliceDoc(Math.max(0, from - mark.length), from);
-  const after = view.state.sliceDoc(to, to + mark.length);
   if (view.state.readOnly) return false;
-  if (before === mark && after === mark) {
-    view.dispatch({
-      changes: [{ from: from - mark.length, to: from }, { from: to, to: to + mark.length }],
-      userEvent: "input",
-    });
-  } else {
-    view.dispatch({
-      changes: { from, to, insert: mark + inside + mark },
-      selection: { anchor: from + mark.length, head: to + mark.length },
-      userEvent: "input",
-    });
-  }
+  view.dispatch({ ...toggled(view.state, mark), scrollIntoView: true });
   return true;
 };
 
@@ -104,18 +95,23 @@ export async function openScreen(parent, options) {
   let people = [];
   let followed = "";
   let closed = false;
+  let forgotten = false;
+  let { path } = options;
+  const base = clean(options.text);
+  const doc = Text.of(base.split("\n"));
 
   const view = new EditorView({
     parent,
     state: EditorState.create({
-      doc: clean(options.text),
+      doc,
+      selection: { anchor: beginning(doc) },
       extensions: [
         bound((editor) => {
           binding = new Binding(editor, (now) => client?.edited(now));
           return binding;
         }),
         history(),
-        writable.of([EditorState.readOnly.of(true)]),
+        writable.of([EditorState.readOnly.of(!options.mayWrite)]),
         carets,
         drawSelection(),
         dropCursor(),
@@ -123,11 +119,13 @@ export async function openScreen(parent, options) {
         highlightSelectionMatches(),
         search({ top: true }),
         EditorView.lineWrapping,
+        EditorView.perLineTextDirection.of(true),
+        lines,
         markdown({ base: markdownLanguage }),
         syntaxHighlighting(style),
-        EditorView.contentAttributes.of({
-          "aria-label": `Text of ${options.path}`, spellcheck: "true", autocapitalize: "sentences",
-        }),
+        EditorView.contentAttributes.of(() => ({
+          "aria-label": `Text of ${path}`, spellcheck: "true", autocapitalize: "sentences",
+        })),
         keymap.of([
           { key: "Mod-b", run: around("**") },
           { key: "Mod-i", run: around("*") },
@@ -167,6 +165,26 @@ export async function openScreen(parent, options) {
     });
   }
 
+  const typed = options.typed();
+  if (typed !== null) view.focus();
+  if (typed && options.mayWrite) {
+    view.dispatch({ ...view.state.replaceSelection(clean(typed)), userEvent: "input.type" });
+  }
+  // What is typed before the document is there; `client` takes it over with the document.
+  const early = () => {
+    const text = clean(view.state.doc.toString());
+    return client?.doc || text === base ? null : { base, text };
+  };
+  const keepEarly = async () => {
+    const typedEarly = early();
+    if (!typedEarly || forgotten) return;
+    const { user, note, vault } = options;
+    await browserShelf().put({
+      id, user, note, vault, path, epoch: "", ...typedEarly, updates: new Uint8Array(), peers: [],
+      at_ms: Date.now(),
+    });
+  };
+
   started ??= start();
   try {
     await started;
@@ -174,9 +192,8 @@ export async function openScreen(parent, options) {
     started = null;
     throw error;
   }
-  let path = options.path;
   const release = hold(id);
-  let may = false;
+  let may = options.mayWrite;
   client = new LiveClient({
     id,
     user: options.user,
@@ -185,13 +202,15 @@ export async function openScreen(parent, options) {
     path,
     shelf: browserShelf(),
     frame,
-    open: () => options.open(path),
+    early,
+    open: options.open,
     connect: (session, handlers) => link(
       { id: session, token: options.token(), origin: options.origin }, handlers),
     onState: (state) => {
       if (closed) return;
       // Offline one goes on writing; what was never writable, or is the server's no more, not.
-      const now = state.role === "write" && (state.phase === "live" || state.phase === "offline");
+      const now = state.phase === "opening" ? options.mayWrite
+        : state.role === "write" && (state.phase === "live" || state.phase === "offline");
       if (now !== may) {
         may = now;
         view.dispatch({ effects: writable.reconfigure([EditorState.readOnly.of(!now)]) });
@@ -209,10 +228,8 @@ export async function openScreen(parent, options) {
       else look();
     },
     onControl: (event) => {
-      if (event.type === "moved" && typeof event.path === "string") {
-        path = event.path;
-        if (client) client.options.path = path;
-      }
+      if (closed) return;
+      if (event.type === "moved") path = event.path;
       options.onControl(event);
     },
   });
@@ -221,10 +238,16 @@ export async function openScreen(parent, options) {
   await client.start();
 
   const back = () => client?.retryNow();
+  const lost = () => client?.lineLost();
   const away = () => client?.leaving();
+  const gone = (/** @type {PageTransitionEvent} */ event) => {
+    away();
+    if (!event.persisted) void keepEarly().catch(() => {});
+  };
   const hidden = () => { if (document.hidden) away(); };
   addEventListener("online", back);
-  addEventListener("pagehide", away);
+  addEventListener("offline", lost);
+  addEventListener("pagehide", gone);
   document.addEventListener("visibilitychange", hidden);
 
   return {
@@ -233,19 +256,26 @@ export async function openScreen(parent, options) {
     saved: async (ms) => {
       client?.flush();
       const until = Date.now() + ms;
-      while (client?.state.unsaved && client.state.phase === "live" && Date.now() < until) {
+      const waits = () => client && (client.state.phase === "live" ? client.state.unsaved
+        : client.state.phase === "opening" && early() !== null);
+      while (waits() && Date.now() < until) {
         await new Promise((resolve) => { setTimeout(resolve, 20); });
       }
+    },
+    forget: async () => {
+      forgotten = true;
+      await client?.forget();
     },
     close: () => {
       if (closed) return;
       removeEventListener("online", back);
-      removeEventListener("pagehide", away);
+      removeEventListener("offline", lost);
+      removeEventListener("pagehide", gone);
       document.removeEventListener("visibilitychange", hidden);
+      void keepEarly().catch(() => {}).finally(release);
       client?.stop();
       closed = true;
       view.destroy();
-      release();
     },
   };
 }

@@ -4,6 +4,7 @@ import { html, useState } from "../../vendor/preact.js";
 import { place, restore, shownName } from "../actions.js";
 import { all, at, get, post } from "../api.js";
 import { go, route, to } from "../route.js";
+import { diff } from "../diff.js";
 import { changes, mayWrite, refresh } from "../store.js";
 import { Icon, Problem, Time, Waiting, say, sayError, useLoaded, useTitle } from "../ui.js";
 import { Compare } from "./compare.js";
@@ -23,15 +24,61 @@ function List() {
       <p class="hint">When two edits cannot both stand, one is kept in the note and the other is kept here. Nothing is lost.</p>
       ${error ? html`<${Problem} error=${error} again=${again} />` : !list ? html`<${Waiting} />`
       : list.length === 0 ? html`<p class="empty">No conflicts. All edits found their place.</p>`
-      : html`<ul class="lines">${list.map((one) => html`<li key=${one.id}>
+      : html`<ul class="lines conflicts">${list.map((one, n) => html`<li key=${one.id}>
         <a href=${to.list(name, "conflicts", one.id)}><strong>${shownName(one.path)}</strong>
-          <small>${place(one.path)} ${one.what}: ${who(one.kept_by)} kept, ${who(one.other_by)} set aside</small>
-          <${Time} ms=${one.ms} /></a></li>`)}</ul>`}
+          <small>${[place(one.path), one.what].filter(Boolean).join(" · ")}</small><${Time} ms=${one.ms} />
+          <${Sides} one=${one} ask=${n < SHOWN} /></a></li>`)}</ul>`}
     </div>`;
 }
 
+/** So many conflicts of a list say at once what their words are. */
+const SHOWN = 40;
+const WORDS_MAX = 140;
+
+/** The words of both sides, and whose they are. @param {{one: any, ask: boolean}} props */
+function Sides({ one, ask }) {
+  const { vault: name } = route.value;
+  const [whole] = useLoaded(async (signal) => (
+    ask ? get(at("conflicts", name, one.id), { signal }) : null), [one.id]);
+  const side = (/** @type {string} */ title, /** @type {any} */ of, /** @type {any} */ by, /** @type {"kept" | "other"} */ which) => html`
+    <span class="side-words"><small>${title}</small>
+      <q dir="auto">${around(whole, which)}</q>
+      <small>${who(by)}${of?.device ? `, ${of.device}` : ""}</small></span>`;
+  return html`${side("Kept", whole?.kept, one.kept_by, "kept")}
+    ${side("Set aside", whole?.other, one.other_by, "other")}`;
+}
+
+const BEFORE = 40;
+
+/**
+ * What one side says in that place, within its line.
+ * @param {any} whole @param {"kept" | "other"} which
+ */
+function around(whole, which) {
+  if (!whole) return "…";
+  const text = whole[which].text ?? "";
+  const wanted = whole.place?.[which] ?? "";
+  const away = whole[which === "kept" ? "other" : "kept"].text ?? "";
+  const hunks = diff(away, text);
+  const hunk = hunks.find(({ fromB, toB }) => wanted && text.slice(fromB, toB).includes(wanted.trim()))
+    ?? hunks[0];
+  if (!text) return "nothing: it was deleted";
+  if (!hunk) return words(wanted || text);
+  const { fromB, toB } = hunk;
+  const from = Math.max(text.lastIndexOf("\n", fromB - 1) + 1, fromB - BEFORE);
+  const end = text.indexOf("\n", toB);
+  return html`${words(text.slice(from, fromB))}<mark>${words(text.slice(fromB, toB))}</mark>${
+    words(text.slice(toB, end < 0 ? undefined : end))}`;
+}
+
+/** On one line. @param {string} text */
+const words = (text) => {
+  const plain = text.replace(/\s+/g, " ");
+  return plain.length > WORDS_MAX ? `${plain.slice(0, WORDS_MAX)}…` : plain;
+};
+
 /** A name, however the server gives it. @param {any} by */
-const who = (by) => (typeof by === "string" && by ? by : by?.user ?? by?.name ?? by?.email ?? "somebody");
+const who = (by) => (typeof by === "string" && by ? by.split("@")[0] : by?.user ?? by?.name ?? by?.email ?? "somebody");
 
 /** @param {{id: string}} props */
 function One({ id }) {

@@ -19,8 +19,9 @@ export function Deleted() {
       ${error ? html`<${Problem} error=${error} again=${again} />` : !list ? html`<${Waiting} />`
       : list.length === 0 ? html`<p class="empty">Nothing was deleted.</p>`
       : html`<ul class="lines with-buttons">${list.map((one) => html`<li key=${one.note}>
-        <a href=${to.history(name, one.path)}><strong>${shownName(one.path)}</strong><small>${place(one.path)}
-          by ${one.by || "somebody"}${one.device ? `, ${one.device}` : ""}</small><${Time} ms=${one.ms} /></a>
+        <a href=${to.history(name, one.path)}><strong>${shownName(one.path)}</strong><small>${
+          [place(one.path), `by ${(one.by || "somebody").split("@")[0]}${one.device ? `, ${one.device}` : ""}`]
+            .filter(Boolean).join(" · ")}</small><${Time} ms=${one.ms} /></a>
         ${mayWrite.value && html`<button onClick=${async () => {
           if (await restore(one.last, `${shownName(one.path)} is back.`, one.path)) again();
         }}>Restore</button>`}

@@ -41,12 +41,25 @@ export function Devices() {
     ${list && html`<ul class="lines with-buttons">${current.map((one) => html`<li key=${one.id}>
       <div><strong>${one.name}</strong>${one.this && html` <span class="tag">this one</span>`}
         <small>${reach(one)} · seen <${Time} ms=${one.seen_ms} />, added <${Time} ms=${one.created_ms} /></small></div>
-      <button onClick=${() => void revoke(one)}>Revoke</button></li>`)}</ul>`}
+      ${revocable(one) && html`<button onClick=${() => void revoke(one)}>Revoke</button>`}</li>`)}</ul>`}
     ${gone.length > 0 && html`<details><summary>Revoked (${gone.length})</summary><ul class="lines">${gone.map((one) => html`
       <li key=${one.id}><div><strong>${one.name}</strong><small>revoked <${Time} ms=${one.revoked_ms} /></small></div></li>`)}</ul></details>`}
     ${inviting && html`<${Dialog} label="Invite a device" onClose=${() => setInviting(false)}>
       <${Invite} onClose=${() => { setInviting(false); again(); }} /><//>`}
   <//>`;
+}
+
+/** Whether this device may sign that one out: if that one can do nothing that this one cannot. @param {any} device */
+function revocable(device) {
+  const own = me.value?.rights;
+  if (device.this || !own) return true;
+  const within = (/** @type {string[] | null} */ a, /** @type {string[] | null} */ b, /** @type {(x: string, y: string) => boolean} */ is) => (
+    b === null || (a !== null && a.every((x) => b.some((y) => is(x, y)))));
+  return (device.tokens ?? []).filter((/** @type {any} */ one) => !one.revoked_ms)
+    .every((/** @type {{rights: import("../session.js").Rights}} */ { rights }) => (
+      (own.access === "write" || rights.access === "read") && (own.create || !rights.create)
+      && within(rights.vaults, own.vaults, (x, y) => x.toLowerCase() === y.toLowerCase())
+      && within(rights.folders, own.folders, (x, y) => x === y || x.startsWith(`${y}/`))));
 }
 
 /** What a device may do. @param {any} device */
@@ -71,8 +84,9 @@ function Invite({ onClose }) {
     event.preventDefault();
     setBusy(true);
     try {
+      const known = await tokens();
       const answer = await post(at("auth", "invite"), { ...(vault && { vault }), access });
-      setMade({ ...answer, vault: vault || vaults?.[0]?.name || "VAULT" });
+      setMade({ ...answer, known, vault: vault || vaults?.[0]?.name || "VAULT" });
     } catch (problem) {
       setError(problem);
     } finally {
@@ -99,27 +113,52 @@ function Invite({ onClose }) {
   </form>`;
 }
 
+/** How often it is asked whether somebody used the code. */
+const LOOK_MS = 2_000;
+
+/** Tokens that are good, with the names of their devices. @returns {Promise<Map<string, string>>} */
+const tokens = async () => new Map((await all("/api/auth/devices", "devices")).items.flatMap(
+  (device) => device.tokens.filter((/** @type {any} */ one) => !one.revoked_ms)
+    .map((/** @type {any} */ one) => [one.id, device.name])));
+
+/** An address that only this machine knows by that name. @param {string} host */
+const isHere = (host) => /^(127\.|localhost$|localhost:|\[?::1)/.test(host);
+
 /** @param {{made: any, onClose: () => void}} props */
 function Invitation({ made, onClose }) {
-  const line = `cru join ${location.origin}/${made.vault}#${made.code}`;
-  const address = `${location.origin}/#pair=${made.code}`;
+  const base = (made.url_for_others ?? location.origin).replace(/\/$/, "");
+  const line = `cru join ${base}/${made.vault}#${made.code}`;
+  const address = `${base}/#pair=${made.code}`;
   const [left, setLeft] = useState(made.expires_ms - Date.now());
+  const [joined, setJoined] = useState("");
   useEffect(() => {
     const timer = setInterval(() => setLeft(made.expires_ms - Date.now()), 1000);
     return () => clearInterval(timer);
   }, []);
-  const only = /^(127\.|localhost|\[?::1)/.test(String(made.listens_on ?? ""));
+  useEffect(() => {
+    if (joined) return undefined;
+    const timer = setInterval(async () => {
+      const now = await tokens().catch(() => null);
+      const fresh = now && [...now].find(([id]) => !made.known.has(id));
+      if (fresh) setJoined(fresh[1]);
+    }, LOOK_MS);
+    return () => clearInterval(timer);
+  }, [joined]);
   const copied = (/** @type {string} */ text, /** @type {string} */ what) => async () => {
     await copy(text);
     say(`${what} is copied.`);
   };
+  if (joined) return html`
+    <h2>A device joined</h2>
+    <p class="joined" role="status"><span class="dot live"></span>${joined} is in. The code is used up.</p>
+    <div class="buttons"><button class="main" onClick=${onClose}>Done</button></div>`;
   const over = left <= 0;
   return html`
     <h2>Invite a device</h2>
     <div class=${over ? "invitation over" : "invitation"}>
       <${Code} text=${address} />
       <div>
-        <p>On a phone or in another browser, scan this or open the address. The code is</p>
+        <p>On a phone or in another browser, scan this or open <span class="url">${base}</span>. The code is</p>
         <p class="big-code" aria-label="Pairing code">${made.code}</p>
         <p class="hint" role="timer">${over ? "The code is over. Ask for a new one."
           : `Works once, for ${Math.floor(left / 60_000)}:${String(Math.floor(left / 1000) % 60).padStart(2, "0")} more`}</p>
@@ -127,8 +166,10 @@ function Invitation({ made, onClose }) {
     </div>
     <p>In a terminal, to get the notes as files:</p>
     <pre class="line">${line}</pre>
-    ${only && html`<p class="notice">This server listens on ${made.listens_on}: only this machine reaches it.
-      Start it with an address of your network to let others in.</p>`}
+    ${isHere(String(made.listens_on ?? "")) ? html`<p class="notice">This server listens on ${made.listens_on}: only this machine reaches it.
+      Start it with an address of your network to let others in.</p>`
+    : isHere(new URL(base).hostname) && html`<p class="notice">This address works on this machine alone. Open this page
+      under the machine's name or address in your network, and invite from there.</p>`}
     <div class="buttons">
       <button onClick=${copied(address, "The address")}>Copy address</button>
       <button onClick=${copied(line, "The line")}>Copy line</button>

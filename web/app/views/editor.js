@@ -1,11 +1,13 @@
 // Writing in a note, together with whoever else does.
 
 import { html, useEffect, useRef, useState } from "../../vendor/preact.js";
-import { at, post } from "../api.js";
+import { saveAsNew } from "../actions.js";
+import { ApiError, all, at, post } from "../api.js";
 import { title } from "../paths.js";
-import { instead, route, to } from "../route.js";
+import { drawer } from "../dialogs.js";
+import { instead, noteMoved, route, to } from "../route.js";
 import { me, nameOf, signedOut, token } from "../session.js";
-import { Icon, Problem, copy, say } from "../ui.js";
+import { Icon, Problem, catchKeys, caughtKeys, copy, letGo, say, types } from "../ui.js";
 import { words } from "../live/words.js";
 import { Name } from "./note.js";
 import { Bar } from "./vault.js";
@@ -17,19 +19,45 @@ import { Bar } from "./vault.js";
 /** How long leaving waits for what was typed last to be saved. */
 const LEAVE_MS = 2_000;
 
-/** @param {{path: string, loaded: any, onDone: (text: string | null) => void}} props */
-export function Editor({ path, loaded, onDone }) {
+/**
+ * Opens the session of a note, whatever its path is now. A server that knows sessions by path
+ * alone is asked first where the note is.
+ * @param {string} vault @param {string} note
+ * @returns {Promise<{id: string, epoch: string, note?: string, path?: string}>}
+ */
+async function openSession(vault, note) {
+  try {
+    return await post(at("sessions"), { vault, note });
+  } catch (error) {
+    if (![400, 422].includes(/** @type {any} */ (error)?.status)) throw error;
+  }
+  const { items } = await all(`${at("notes", vault)}?limit=1000`, "notes");
+  const path = items.find((one) => one.note === note)?.path;
+  if (!path) throw new ApiError(404, "not_found", "There is no such note any more.");
+  return { note, path, ...await post(at("sessions"), { vault, path }) };
+}
+
+/**
+ * The note is the one that was loaded, whatever its path becomes.
+ * @param {{path: string, loaded: any, mayWrite: boolean,
+ *   onDone: (text: string | null) => void}} props
+ */
+export function Editor({ path, loaded, mayWrite, onDone }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const screen = useRef(/** @type {Screen | null} */ (null));
   const [state, setState] = useState(/** @type {State} */ (
-    { phase: "opening", role: "read", unsaved: false, kept: true, problem: null }));
+    { phase: "opening", role: "read", unsaved: false, kept: true, full: false, silent: false, problem: null }));
   const [people, setPeople] = useState(/** @type {Presence[]} */ ([]));
   const [followed, setFollowed] = useState("");
   const [broken, setBroken] = useState(/** @type {any} */ (null));
   const { vault: name } = route.value;
 
+  const done = useRef(onDone);
+  done.current = onDone;
+
   useEffect(() => {
     let gone = false;
+    if (!types(document.activeElement) && !document.querySelector("dialog[open]")) catchKeys();
     /** @type {Screen | null} */
     let made = null;
     (async () => {
@@ -40,7 +68,9 @@ export function Editor({ path, loaded, onDone }) {
         user: me.value?.user ?? "", note: loaded.note, vault: name, path, text: loaded.text,
         origin: location.origin,
         token: () => token.value ?? "",
-        open: (now) => post(at("sessions"), { vault: name, path: now }),
+        mayWrite,
+        typed: caughtKeys,
+        open: () => openSession(name, loaded.note),
         onState: (now) => {
           setState(now);
           if (now.problem?.kind === "signed-out") signedOut.value = true;
@@ -54,6 +84,7 @@ export function Editor({ path, loaded, onDone }) {
           }
           if (event.type === "moved" && typeof event.path === "string") {
             say(`The note is now called ${title(event.path)}.`);
+            noteMoved(name, event.path);
             instead(to.edit(name, event.path));
           }
         },
@@ -63,10 +94,11 @@ export function Editor({ path, loaded, onDone }) {
     })().catch((error) => { if (!gone) setBroken(error); });
     return () => {
       gone = true;
+      letGo();
       made?.close();
       screen.current = null;
     };
-  }, [path, loaded.note]);
+  }, []);
 
   const leaving = useRef(false);
   const leave = async () => {
@@ -75,7 +107,25 @@ export function Editor({ path, loaded, onDone }) {
     const { current } = screen;
     const text = current?.text() ?? null;
     await current?.saved(LEAVE_MS);
-    onDone(text);
+    done.current(isGone.current ? null : text);
+  };
+  const isGone = useRef(false);
+  isGone.current = state.problem?.kind === "gone";
+
+  useEffect(() => {
+    const keys = (/** @type {KeyboardEvent} */ event) => {
+      if (event.key !== "Escape" || event.defaultPrevented || drawer.value
+        || document.querySelector("dialog[open]")) return;
+      event.preventDefault();
+      void leave();
+    };
+    addEventListener("keydown", keys);
+    return () => removeEventListener("keydown", keys);
+  }, []);
+
+  const saveElsewhere = async () => {
+    const { current } = screen;
+    if (current && await saveAsNew(path, current.text())) await current.forget();
   };
 
   const copyText = async () => {
@@ -96,6 +146,7 @@ export function Editor({ path, loaded, onDone }) {
       </ul>
       <span class=${`state ${kind}`} role="status" aria-live="polite">${said}</span>
       ${state.problem && html`<button onClick=${copyText}>Copy the text</button>`}
+      ${isGone.current && mayWrite && html`<button onClick=${saveElsewhere}>Save as a new note</button>`}
       <button class="main" onClick=${leave} title="Stop writing (Esc)"><${Icon} name="check" /><span>Done</span></button>
     <//>
     ${broken && html`<div class="column"><${Problem} error=${broken} /></div>`}

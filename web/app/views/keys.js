@@ -14,6 +14,11 @@ const GROUPS = [
     [["?"], "These keys"],
     [["Esc"], "Close what is open"],
   ]],
+  ["In the search", [
+    [["↑", "↓"], "Move"],
+    [["Enter"], "Open what is chosen"],
+    [[command, "Enter"], "New note of this name"],
+  ]],
   ["In a note", [
     [["e"], "Write in it"],
     [["h"], "Its history"],

@@ -7,26 +7,26 @@ import { createNote, deleteNote, place, renameNote } from "../actions.js";
 import { at, bytes, get, query } from "../api.js";
 import { frontmatter, render, slug } from "../markdown.js";
 import { baseName, isNote, title } from "../paths.js";
-import { go, instead, route, to } from "../route.js";
+import { go, instead, noteMoved, route, to } from "../route.js";
 import { browserShelf, orphans } from "../live/journal.js";
 import { me } from "../session.js";
-import { mayWrite, names, notes } from "../store.js";
+import { mayWrite, names, notes, writing } from "../store.js";
 import {
-  Icon, Menu, Problem, Time, Waiting, copy, counted, say, sayError, size, useLoaded, useTitle,
+  Icon, Menu, Problem, Time, Waiting, catchKeys, copy, counted, say, sayError, size, types, useAgain,
+  useLoaded, useTitle,
 } from "../ui.js";
 import { Editor } from "./editor.js";
+import { Kept } from "./kept.js";
 import { Bar } from "./vault.js";
-
-/** Whether keys are letters for somebody. @param {EventTarget | null} target */
-const types = (target) => target instanceof HTMLElement
-  && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
 
 /** @param {{path: string}} props */
 export function Note({ path }) {
   const { vault: name, params } = route.value;
   const known = notes.value.get(path);
   const editing = params.has("edit");
-  const [written, setWritten] = useState(/** @type {{text: string, version: string} | null} */ (null));
+  const [written, setWritten] = useState(/** @type {{note: string, text: string, version: string} | null} */ (null));
+  // What was there when the editor opened: it stays with that note, whatever its path becomes.
+  const opened = useRef(/** @type {any} */ (null));
   const [loaded, error, again] = useLoaded(async (signal) => {
     if (known?.kind === "asset") return null;
     return get(`${at("notes", name, "note")}${query({ path })}`, { signal });
@@ -38,40 +38,52 @@ export function Note({ path }) {
     if (written && loaded && loaded.version !== written.version) setWritten(null);
   }, [loaded?.version]);
 
-  const edit = () => instead(to.edit(name, path));
+  const edit = () => { catchKeys(); instead(to.edit(name, path)); };
+  // Who reads a note goes with it where it is moved to.
+  useEffect(() => {
+    if (editing || !loaded || notes.value.has(path)) return;
+    const there = [...notes.value.values()].find(({ note }) => note === loaded.note);
+    if (!there) return;
+    noteMoved(name, there.path);
+    instead(to.note(name, there.path));
+  }, [notes.value]);
   const writable = mayWrite.value && loaded?.access !== "read";
   useEffect(() => {
     if (editing) return undefined;
     const keys = (/** @type {KeyboardEvent} */ event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || types(event.target)
         || document.querySelector("dialog[open]") || known?.kind === "asset") return;
-      if (event.key === "e") edit();
+      if (event.key === "e" && (writable || writing(path).length > 0)) edit();
       else if (event.key === "h") go(to.history(name, path));
       else return;
       event.preventDefault();
     };
     addEventListener("keydown", keys);
     return () => removeEventListener("keydown", keys);
-  }, [editing, path, known?.kind]);
+  }, [editing, path, known?.kind, writable]);
 
-  if (known?.kind === "asset") return html`<${Asset} note=${known} />`;
-  if (error?.status === 404 && !loaded) return html`<${NoNote} path=${path} />`;
-  if (error && !loaded) return html`<${Bar} title=${html`<${Name} path=${path} />`} /><div class="column"><${Problem} error=${error} again=${again} /></div>`;
-  if (!loaded) return html`<${Bar} title=${html`<${Name} path=${path} />`} /><${Waiting} />`;
-  if (editing) {
-    const done = (/** @type {string | null} */ text) => {
-      if (text !== null) setWritten({ text, version: loaded.version });
+  const text = written && written.note === loaded?.note ? written.text : loaded?.text ?? "";
+  opened.current = editing ? opened.current ?? (loaded && { ...loaded, text }) : null;
+  if (opened.current) {
+    const { note } = opened.current;
+    const done = (/** @type {string | null} */ last) => {
+      if (last !== null && loaded) setWritten({ note, text: last, version: loaded.version });
       instead(to.note(name, path));
       again();
     };
-    return html`<${Editor} path=${path} loaded=${loaded} onDone=${done} />`;
+    return html`<${Editor} path=${path} loaded=${opened.current} mayWrite=${writable} onDone=${done} />`;
   }
-  const others = loaded.session ? html`<span class="state">Somebody is writing here</span>` : "";
+  if (known?.kind === "asset") return html`<${Asset} note=${known} />`;
+  if (error?.status === 404) return html`<${NoNote} path=${path} />`;
+  if (error && !loaded) return html`<${Bar} title=${html`<${Name} path=${path} />`} /><div class="column"><${Problem} error=${error} again=${again} /></div>`;
+  if (!loaded) return html`<${Bar} title=${html`<${Name} path=${path} />`} /><${Waiting} />`;
+  const here = writing(path);
   return html`
     <${Bar} title=${html`<${Name} path=${path} />`}>
-      ${others}
-      <button class="main" onClick=${edit} title=${writable ? "Write (e)" : "Watch (e)"}>
-        <${Icon} name="edit" /><span>${loaded.session ? "Join" : writable ? "Edit" : "Watch live"}</span></button>
+      ${here.length > 0 && html`<span class="state good">${here.map((one) => one.name).join(", ")} ${
+        here.length > 1 ? "are" : "is"} writing here</span>`}
+      ${(writable || here.length > 0) && html`<button class="main" onClick=${edit} title=${writable ? "Write (e)" : "Watch (e)"}>
+        <${Icon} name="edit" /><span>${!writable ? "Watch live" : here.length > 0 ? "Join" : "Edit"}</span></button>`}
       <a class="button" href=${to.history(name, path)} title="History (h)"><${Icon} name="clock" /><span class="only-wide">History</span></a>
       <${Menu} label="More">
         ${writable && html`<button role="menuitem" onClick=${() => void renameNote(path, loaded.version)}>Rename or move…</button>`}
@@ -84,7 +96,7 @@ export function Note({ path }) {
       ${loaded.conflicts > 0 && html`<p class="notice"><a href=${to.list(name, "conflicts")}>${
         counted(loaded.conflicts, "conflict")} in this note</a></p>`}
       ${writable && html`<${Unsent} note=${loaded.note} onOpen=${edit} />`}
-      <${Rendered} path=${path} text=${written?.text ?? loaded.text} />
+      <${Rendered} path=${path} text=${text} />
       <footer class="note-foot">
         ${loaded.changed && html`<p class="hint">Changed <${Time} ms=${loaded.changed.ms} />${
           loaded.changed.by ? html` by ${loaded.changed.by}` : ""}${loaded.changed.device ? html`, ${loaded.changed.device}` : ""}</p>`}
@@ -110,6 +122,7 @@ function NoNote({ path }) {
   return html`<${Bar} title=${html`<${Name} path=${path} />`} />
     <div class="column"><p class="empty">There is no note of this name.</p>
       ${mayWrite.value && html`<p><button class="main" onClick=${() => void createNote(path)}>Create it</button></p>`}
+      <${Kept} />
     </div>`;
 }
 
@@ -119,6 +132,9 @@ export function Rendered({ path, text }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const { fields } = frontmatter(text);
   const heading = params.get("h");
+  const [missing, setMissing] = useState(/** @type {any} */ (null));
+  const [turn, setTurn] = useState(0);
+  useAgain(missing, () => { setMissing(null); setTurn((was) => was + 1); });
   useLayoutEffect(() => {
     const target = box.current;
     if (!target) return undefined;
@@ -126,7 +142,7 @@ export function Rendered({ path, text }) {
     target.replaceChildren(render(text, { vault: name, path, find }));
     const abort = new AbortController();
     for (const image of target.querySelectorAll("img.asset")) {
-      void show(/** @type {HTMLImageElement} */ (image), name, abort.signal);
+      void show(/** @type {HTMLImageElement} */ (image), name, abort.signal, setMissing);
     }
     return () => {
       abort.abort();
@@ -134,7 +150,7 @@ export function Rendered({ path, text }) {
         if (image instanceof HTMLImageElement && image.src) URL.revokeObjectURL(image.src);
       }
     };
-  }, [text, path, names.value]);
+  }, [text, path, names.value, turn]);
   useEffect(() => {
     if (heading) document.getElementById(`h-${slug(heading)}`)?.scrollIntoView();
   }, [heading, text]);
@@ -168,20 +184,27 @@ async function blobUrl(name, path, signal) {
   return URL.createObjectURL(new Blob([blob], { type: KINDS[end] ?? "application/octet-stream" }));
 }
 
-/** @param {HTMLImageElement} image @param {string} name @param {AbortSignal} signal */
-async function show(image, name, signal) {
+/**
+ * @param {HTMLImageElement} image
+ * @param {string} name
+ * @param {AbortSignal} signal
+ * @param {(error: any) => void} onMissing it may be there another time
+ */
+async function show(image, name, signal, onMissing) {
   const wanted = image.dataset.path ?? "";
   const path = notes.value.has(wanted) ? wanted : names.value.find(wanted, "") ?? wanted;
   try {
     const url = await blobUrl(name, path, signal);
     if (signal.aborted) URL.revokeObjectURL(url);
     else image.src = url;
-  } catch {
+  } catch (error) {
     if (signal.aborted) return;
     const words = document.createElement("span");
     words.className = "no-image";
-    words.textContent = `Picture not found: ${wanted}`;
+    const { status, message } = /** @type {{status?: number, message?: string}} */ (error);
+    words.textContent = status === 404 ? `Picture not found: ${wanted}` : `${wanted}: ${message}`;
     image.replaceWith(words);
+    if (status === 0 || (status ?? 0) >= 500) onMissing(error);
   }
 }
 

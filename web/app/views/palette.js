@@ -10,6 +10,7 @@ import { mayWrite, notes, vault } from "../store.js";
 /** @typedef {{text: string, hit: boolean}} Part */
 /** @typedef {{path: string, parts: Part[] | null, create?: boolean}} Entry */
 
+const command = /Mac|iPhone|iPad/.test(navigator.userAgent) ? "⌘" : "Ctrl";
 const NAMES = 12;
 const HITS = 20;
 
@@ -17,8 +18,8 @@ const HITS = 20;
 export function Palette({ onClose }) {
   const [typed, setTyped] = useState("");
   const [at_, setAt] = useState(0);
-  const [found, setFound] = useState(/** @type {{q: string, hits: any[], indexing: boolean}} */ (
-    { q: "", hits: [], indexing: false }));
+  const [found, setFound] = useState(/** @type {{q: string, hits: any[], indexing: boolean,
+    error?: any}} */ ({ q: "", hits: [], indexing: false }));
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
   const list = useRef(/** @type {HTMLElement | null} */ (null));
   const name = vault.value?.name ?? "";
@@ -44,7 +45,9 @@ export function Palette({ onClose }) {
     const abort = new AbortController();
     const timer = setTimeout(() => {
       get(`${at("notes", name, "search")}${query({ q, limit: HITS })}`, { signal: abort.signal })
-        .then((answer) => setFound({ q, ...answer }), () => {});
+        .then((answer) => setFound({ q, ...answer }), (error) => {
+          if (!abort.signal.aborted) setFound({ q, hits: [], indexing: false, error });
+        });
     }, 120);
     return () => {
       clearTimeout(timer);
@@ -55,16 +58,21 @@ export function Palette({ onClose }) {
   const shown = new Set(named.map(({ path }) => path));
   const hits = found.hits.filter((hit) => (
     hit.parts.some((/** @type {Part} */ part) => part.hit) || !shown.has(hit.path)));
+  const searching = found.q !== typed.trim() && typed.trim().length >= 2;
   /** @type {Entry[]} */
-  const entries = [
-    ...named.map(({ path }) => ({ path, parts: null })),
+  const found_ = [
+    ...named.filter(({ path }) => isNote(path)).map(({ path }) => ({ path, parts: null })),
     ...hits.map(({ path, parts }) => ({ path, parts })),
+    ...named.filter(({ path }) => !isNote(path)).map(({ path }) => ({ path, parts: null })),
   ];
   const wanted = typed.trim() && `${typed.trim().replace(/\.md$/i, "")}.md`;
-  if (wanted && mayWrite.value && !notes.value.has(wanted) && !wrongPath(wanted)) {
-    entries.push({ path: wanted, parts: null, create: true });
-  }
-  const here = Math.min(at_, Math.max(entries.length - 1, 0));
+  /** @type {Entry[]} */
+  const made = wanted && mayWrite.value && !notes.value.has(wanted) && !wrongPath(wanted)
+    ? [{ path: wanted, parts: null, create: true }] : [];
+  const entries = [...found_, ...made];
+  // Nobody makes a note by looking for one: that line is only taken when somebody goes there.
+  const here = found_.length === 0 && at_ === 0 ? -1 : Math.min(
+    found_.length === 0 ? at_ - 1 : at_, entries.length - 1);
   useEffect(() => {
     list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
   }, [here]);
@@ -76,9 +84,13 @@ export function Palette({ onClose }) {
     else go(to.note(name, entry.path));
   };
   const keys = (/** @type {KeyboardEvent} */ event) => {
-    if (event.key === "ArrowDown") setAt(Math.min(here + 1, entries.length - 1));
-    else if (event.key === "ArrowUp") setAt(Math.max(here - 1, 0));
-    else if (event.key === "Enter" && !event.isComposing) open(entries[here]);
+    // Where nothing is found, place 0 is none of the list's.
+    const first = found_.length === 0 ? 1 : 0;
+    if (event.key === "ArrowDown") setAt(Math.min(here + 1, entries.length - 1) + first);
+    else if (event.key === "ArrowUp") setAt(Math.max(here - 1 + first, 0));
+    else if (event.key === "Enter" && !event.isComposing) {
+      open(event.ctrlKey || event.metaKey ? made[0] : entries[here]);
+    }
     else return;
     event.preventDefault();
   };
@@ -93,28 +105,34 @@ export function Palette({ onClose }) {
     const me = n;
     return html`<li key=${`${entry.create ? "+" : entry.parts ? "?" : ""}${entry.path}`} role="option"
         id=${`entry-${me}`} aria-selected=${me === here}
-        onPointerMove=${() => { if (me !== here) setAt(me); }} onClick=${() => open(entry)}>
+        onPointerMove=${() => { if (me !== here) setAt(me + (found_.length === 0 ? 1 : 0)); }} onClick=${() => open(entry)}>
       <span class="entry-name">${entry.create ? html`New note “${shownName(entry.path)}”` : shownName(entry.path)}
         <small>${place(entry.path)}</small>
         ${!isNote(entry.path) && html`<small class="tag">file</small>`}</span>
+      ${entry.create && html`<kbd>${command} Enter</kbd>`}
       ${entry.parts && html`<span class="entry-text">${entry.parts.map((part) => (
         part.hit ? html`<mark>${part.text}</mark>` : part.text))}</span>`}
     </li>`;
   };
-  const [names, texts, create] = [entries.filter((e) => !e.parts && !e.create),
-    entries.filter((e) => e.parts), entries.filter((e) => e.create)];
+  const ofNotes = found_.filter((e) => !e.parts && isNote(e.path));
+  const texts = found_.filter((e) => e.parts);
+  const files = found_.filter((e) => !e.parts && !isNote(e.path));
   return html`
     <input ref=${input} class="palette-input" value=${typed} onInput=${type} onKeyDown=${keys}
-      placeholder="A name, or words of a note" role="combobox" aria-expanded="true"
-      aria-controls="entries" aria-activedescendant=${entries.length ? `entry-${here}` : undefined}
+      placeholder="A name, or words of a note" enterkeyhint="go" role="combobox" aria-expanded="true"
+      aria-controls="entries" aria-activedescendant=${here >= 0 ? `entry-${here}` : undefined}
       aria-label="Open a note" spellcheck=${false} autocomplete="off" />
     <ul id="entries" class="entries" role="listbox" ref=${list} aria-label="Notes">
-      ${!typed.trim() && names.length > 0 && html`<li class="group" role="presentation">Changed last</li>`}
-      ${names.map(item)}
+      ${!typed.trim() && ofNotes.length > 0 && html`<li class="group" role="presentation">Changed last</li>`}
+      ${ofNotes.map(item)}
       ${texts.length > 0 && html`<li class="group" role="presentation">In the text</li>`}
       ${texts.map(item)}
-      ${create.map(item)}
+      ${files.length > 0 && typed.trim() && html`<li class="group" role="presentation">Files</li>`}
+      ${files.map(item)}
+      ${!searching && made.map(item)}
     </ul>
-    ${entries.length === 0 && html`<p class="empty">Nothing of this name.</p>`}
-    ${found.indexing && html`<p class="hint" role="status">The newest notes are still being read for search.</p>`}`;
+    <p class="hint" role="status">${searching ? "Searching…"
+      : found.error ? `Only names: ${found.error.message}`
+      : found_.length === 0 ? "Nothing found."
+      : found.indexing ? "The newest notes are still being read for search." : ""}</p>`;
 }

@@ -1,8 +1,8 @@
 // Signing in: with a pairing code from a device that is in, or with a token.
 
-import { html, useState } from "../../vendor/preact.js";
+import { html, useEffect, useRef, useState } from "../../vendor/preact.js";
 import { get, post } from "../api.js";
-import { deviceId, deviceName, me, offeredCode, signIn, signOut, token } from "../session.js";
+import { deviceId, deviceName, me, nameOf, offeredCode, signIn, signOut, token } from "../session.js";
 import { Problem, useTitle } from "../ui.js";
 
 /** A code as people write it: `7k2m 9qxb`, or the end of a join line. @param {string} text */
@@ -27,15 +27,15 @@ export function SignIn() {
     try {
       if (withToken) {
         me.value = await get("/api/auth/whoami", { as: secret.trim() });
-        offeredCode.value = "";
         signIn(secret.trim());
+        offeredCode.value = "";
       } else {
         const answer = await post("/api/auth/pair", {
           code: codeIn(secret), device: deviceId(), name: device.trim() || deviceName(),
         });
-        offeredCode.value = "";
         me.value = null;
         signIn(answer.token);
+        offeredCode.value = "";
       }
     } catch (error) {
       setProblem(error);
@@ -43,10 +43,37 @@ export function SignIn() {
       setBusy(false);
     }
   };
+  // A code can come later as well, pasted into the address of an open page.
+  const offered = offeredCode.value;
+  useEffect(() => {
+    if (!offered) return;
+    setWithToken(false);
+    setSecret(offered);
+    setProblem(null);
+  }, [offered]);
+  // Staying is only offered to who is in: a token of another server, or a dead one, is none.
+  const [known, setKnown] = useState(/** @type {import("../session.js").Me | null} */ (null));
+  useEffect(() => {
+    setKnown(null);
+    if (!offered || !token.value) return undefined;
+    let gone = false;
+    get("/api/auth/whoami").then((who) => { if (!gone) setKnown(who); }, () => {});
+    return () => { gone = true; };
+  }, [offered]);
+  const form = useRef(/** @type {HTMLFormElement | null} */ (null));
+  const ready = offered !== "" && !withToken && secret === offered;
+  const wasReady = useRef(false);
+  useEffect(() => {
+    // Who changes the offered code stays in its field.
+    if (wasReady.current && !ready && !withToken) return;
+    wasReady.current = ready;
+    /** @type {HTMLElement | null | undefined} */ (form.current?.querySelector(
+      ready ? "button.main" : "input"))?.focus();
+  }, [ready, withToken]);
   const keep = () => { offeredCode.value = ""; };
 
   return html`<main class="alone sign-in">
-    <form onSubmit=${submit}>
+    <form onSubmit=${submit} ref=${form}>
       <img src="/icon.svg" alt="" width="44" height="44" />
       <h1>Crucible</h1>
       ${withToken ? html`
@@ -68,8 +95,8 @@ export function SignIn() {
       <button class="main" disabled=${busy || !secret.trim()}>${busy ? "Signing in…" : "Sign in"}</button>
       <button type="button" class="plain" onClick=${() => { setWithToken(!withToken); setSecret(""); setProblem(null); }}>
         ${withToken ? "Use a pairing code instead" : "Use a token instead"}</button>
-      ${token.value && offeredCode.value && html`<button type="button" class="plain" onClick=${keep}>
-        Stay signed in as I am</button>`}
+      ${known && html`<button type="button" class="plain" onClick=${keep}>
+        Stay signed in as ${nameOf(known)}</button>`}
     </form>
   </main>`;
 }

@@ -6,7 +6,7 @@ import {
 } from "../../vendor/preact.js";
 import { rowsOf } from "../paths.js";
 import { go, route, to } from "../route.js";
-import { live, tree, vault } from "../store.js";
+import { live, others, tree, vault } from "../store.js";
 import { Icon } from "../ui.js";
 import { drawer } from "../dialogs.js";
 
@@ -49,7 +49,7 @@ export function Tree() {
     else if ((index + 1) * ROW > box.scrollTop + box.clientHeight) {
       box.scrollTop = (index + 1) * ROW - box.clientHeight;
     }
-  }, [index, rows.length]);
+  }, [at, index >= 0]);
   useEffect(() => {
     const box = frame.current;
     if (!box) return undefined;
@@ -99,12 +99,20 @@ export function Tree() {
     event.stopPropagation();
   };
 
+  // The first row in sight is where one begins; a click says itself where.
+  const pointed = useRef(false);
+  const begin = () => {
+    if (index < 0 && !pointed.current) setAt(rows[Math.ceil(top / ROW)]?.path ?? "");
+    pointed.current = false;
+  };
+
   const from = Math.max(0, Math.floor(top / ROW) - 10);
   const until = Math.min(rows.length, Math.ceil((top + height) / ROW) + 10);
-  const written = new Set(live.value.filter((one) => one.people.length > 0).map((one) => one.path));
+  const written = new Set(live.value.filter((one) => others(one).length > 0).map((one) => one.path));
   return html`<div class="tree" role="tree" aria-label="Notes" tabindex="0" ref=${frame}
       aria-activedescendant=${index >= from && index < until ? `row-${index}` : undefined}
-      onKeyDown=${keys} onFocus=${() => { if (index < 0 && rows[0]) setAt(rows[0].path); }}
+      onKeyDown=${keys} onFocus=${begin} onPointerDown=${() => { pointed.current = true; }}
+      onClick=${() => { pointed.current = false; }}
       onScroll=${(/** @type {any} */ event) => setTop(event.currentTarget.scrollTop)}>
     <div class="tree-rows" role="presentation" style=${`height: ${rows.length * ROW}px`}>
       ${rows.slice(from, until).map((row, n) => {

@@ -4,7 +4,7 @@ import { html, useEffect } from "../../vendor/preact.js";
 import { newNote, place, shownName } from "../actions.js";
 import { dialog, drawer } from "../dialogs.js";
 import { isNote } from "../paths.js";
-import { route, to } from "../route.js";
+import { keyOfNote, route, to } from "../route.js";
 import { me, nameOf } from "../session.js";
 import {
   conflicts, heard, live, loading, mayWrite, notes, problem, vault,
@@ -14,6 +14,7 @@ import { Activity } from "./activity.js";
 import { Conflicts } from "./conflicts.js";
 import { Deleted } from "./deleted.js";
 import { History } from "./history.js";
+import { Kept } from "./kept.js";
 import { Note } from "./note.js";
 import { Tree } from "./tree.js";
 
@@ -66,7 +67,7 @@ export function Vault() {
     <main id="main" tabindex="-1">
       ${!heard.value && html`<div class="banner quiet" role="status">The server is not heard; trying again…</div>`}
       ${loading.value && !vault.value ? html`<${Waiting} />`
-        : view === "note" ? html`<${Note} key=${path} path=${path} />`
+        : view === "note" ? html`<${Note} key=${keyOfNote(name, path)} path=${path} />`
         : view === "history" ? html`<${History} key=${path} path=${path} />`
         : view === "conflicts" ? html`<${Conflicts} key=${path} id=${path} />`
         : view === "deleted" ? html`<${Deleted} />`
@@ -99,6 +100,7 @@ function Home() {
       <span class="hint">${counted(count, "note")}${all.length > count ? `, ${counted(all.length - count, "file")}` : ""}${vault.value?.access === "read" ? " · read only" : ""}</span>
     <//>
     <div class="column">
+      <${Kept} />
       ${conflicts.value > 0 && html`<p class="notice"><a href=${to.list(name, "conflicts")}>${
         counted(conflicts.value, "conflict")} to look at</a>: two edits met in one place, and one was set aside.</p>`}
       ${now.length > 0 && html`<section><h2>Being written now</h2><ul class="lines">${now.map((one) => html`

@@ -2,7 +2,7 @@
 
 import { html, useEffect } from "../../vendor/preact.js";
 import { all } from "../api.js";
-import { instead, route, to } from "../route.js";
+import { instead, lastPlace, route, to } from "../route.js";
 import { me, nameOf } from "../session.js";
 import { Icon, Problem, Time, Waiting, useLoaded, useTitle } from "../ui.js";
 import { leave } from "./sign-in.js";
@@ -14,6 +14,7 @@ export function Plain({ title, children }) {
     <header class="top">
       <a class="brand" href=${to.vaults()}><img src="/icon.svg" alt="" width="22" height="22" /> Crucible</a>
       <nav aria-label="Account">
+        ${route.value.view === "devices" && html`<a href=${lastPlace.value || to.vaults()}>Back to the notes</a>`}
         <a href=${to.devices()} aria-current=${route.value.view === "devices" ? "page" : undefined}>Devices</a>
         <span class="who" title=${me.value?.email ?? ""}>${nameOf(me.value)}</span>
         <button class="plain" onClick=${leave}>Sign out</button>

@@ -1,18 +1,21 @@
 // The real binary on a folder of its own, and browsers that look at it.
 //
-// CRU names the binary, CHROMIUM the browser. Nothing here waits for a time: everything waits for
+// CRU names the binary, CHROMIUM the browser. PAGE=here shows the page as it lies in web/, over that
+// of the binary: for a look without building one. Nothing here waits for a time: everything waits for
 // what is to be seen, and gives up after a minute.
 
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 import { chromium } from "playwright-core";
 
 const CRU = process.env.CRU ?? "cru";
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const PATIENCE_MS = 60_000;
+const PAGE = process.env.PAGE === "here" ? new URL("../../", import.meta.url) : null;
+const PATIENCE_MS = Number(process.env.PATIENCE_MS ?? 60_000);
 const FLAGS = [
   "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -146,6 +149,12 @@ export async function person(world, { code = "", ...look } = {}) {
     viewport: { width: 1100, height: 750 }, reducedMotion: "reduce", ...look,
   });
   context.setDefaultTimeout(PATIENCE_MS);
+  if (PAGE) {
+    await context.route(/\/page\/[0-9a-f]+\//, (route) => {
+      const name = new URL(route.request().url()).pathname.split("/").slice(3).join("/");
+      return route.fulfill({ path: fileURLToPath(new URL(name, PAGE)) });
+    });
+  }
   const page = await context.newPage();
   await page.goto(`${world.origin}/#pair=${code || world.invite()}`);
   await page.getByRole("button", { name: "Sign in" }).click();

@@ -1,9 +1,10 @@
 // The vault on the page: history, conflicts, devices, and strangers' text.
 
 import assert from "node:assert/strict";
+import { renameSync, rmSync } from "node:fs";
 import { after, test } from "node:test";
 
-import { World, closeChrome, look, person, until } from "./kit.mjs";
+import { World, closeChrome, cursor, edit, look, person, saved, until } from "./kit.mjs";
 
 /** @param {Record<string, string>} files @param {(world: World) => Promise<void>} told */
 const story = (files, told) => async () => {
@@ -50,6 +51,9 @@ test("the losing side of a conflict is taken, and undone", story({ "a.md": "the 
   const other = kept.includes("one") ? "the word is two\n" : "the word is one\n";
   await world.onDisk("a.md", (text) => text === kept);
   await page.goto(`${world.origin}/#/v/vault/conflicts`);
+  const line = page.locator(".conflicts li").first();
+  await until(() => line.textContent(), (text) => /the word is one/.test(text) && /the word is two/.test(text));
+  await until(() => page.locator(".row .dot.conflict").count(), (count) => count === 1);
   await page.locator(".lines a").first().click();
   await page.getByRole("button", { name: "Take this instead" }).click();
   await world.onDisk("a.md", (text) => text === other);
@@ -57,6 +61,7 @@ test("the losing side of a conflict is taken, and undone", story({ "a.md": "the 
   await world.onDisk("a.md", (text) => text === kept);
   await page.goto(`${world.origin}/#/v/vault/conflicts`);
   await page.getByText("No conflicts").waitFor();
+  await until(() => page.locator(".row .dot.conflict").count(), (count) => count === 0);
 }));
 
 test("a second device is paired by the line that is shown", story({ "a.md": "text\n" }, async (world) => {
@@ -70,6 +75,33 @@ test("a second device is paired by the line that is shown", story({ "a.md": "tex
   const second = `${world.root}/second`;
   world.run([...line.split(" ").slice(1), second, "--yes"], { home: "other" });
   assert.equal(world.read("a.md", second), "text\n");
+  await page.getByText(/is in\. The code is used up/).waitFor();
+}));
+
+test("an invitation names an address that others reach, or says that there is none", story({ "a.md": "text\n" }, async (world) => {
+  const page = await person(world, { viewport: { width: 390, height: 780 } });
+  let known = {};
+  await page.route("**/api/auth/invite", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...await response.json(), listens_on: "0.0.0.0:1", ...known } });
+  });
+  await page.goto(`${world.origin}/#/devices`);
+  const invite = async () => {
+    await page.getByRole("button", { name: "Invite a device" }).click();
+    await page.getByRole("button", { name: "Show the code" }).click();
+    return page.locator("pre.line").textContent();
+  };
+  assert.match(await invite(), /^cru join http:\/\/127\.0\.0\.1/);
+  await page.getByText("This address works on this machine alone").waitFor();
+  for (const button of await page.locator("dialog .buttons button").all()) {
+    const { x, width } = await button.boundingBox();
+    assert.ok(x >= 0 && x + width <= 390, "no button is cut");
+  }
+  await page.getByRole("button", { name: "Done" }).click();
+  known = { url_for_others: "http://192.168.1.5:9000/" };
+  assert.match(await invite(), /^cru join http:\/\/192\.168\.1\.5:9000\/vault#/);
+  await page.locator(".url").getByText("http://192.168.1.5:9000").waitFor();
+  assert.equal(await page.locator("dialog .notice").count(), 0);
 }));
 
 const SCRIPT = "<script>window.broken = 1</script><img src=x onerror=\"window.broken = 2\">";
@@ -96,6 +128,17 @@ test("script in a note, in its name and in its properties is shown as text", sto
   assert.deepEqual(violations, [], "nothing came as far as the policy");
 }));
 
+test("a note that is renamed or deleted while one reads it", story({ "a.md": "text\n", "b.md": "more\n" }, async (world) => {
+  const page = await person(world);
+  await look(world, page, "a.md");
+  await page.locator("article.markdown").getByText("text").waitFor();
+  renameSync(`${world.folder}/a.md`, `${world.folder}/c.md`);
+  await until(() => page.url(), (url) => /\/c\.md$/.test(url));
+  await page.locator("article.markdown").getByText("text").waitFor();
+  rmSync(`${world.folder}/c.md`);
+  await page.getByText("There is no note of this name").waitFor();
+}));
+
 test("an edit on disk is seen in the tree and in the note by itself", story({ "a.md": "text\n" }, async (world) => {
   const page = await person(world);
   await look(world, page, "a.md");
@@ -104,4 +147,141 @@ test("an edit on disk is seen in the tree and in the note by itself", story({ "a
   world.write("a.md", "other words\n");
   await page.getByRole("treeitem", { name: /New one/ }).waitFor();
   await page.locator("article.markdown").getByText("other words").waitFor();
+}));
+
+test("looking for words makes no note, and says what it does", story({ "a.md": "the mast\n", "mastiff.png": "x" }, async (world) => {
+  const page = await person(world);
+  let answer = () => {};
+  await page.route("**/search?*", async (route) => {
+    await new Promise((go) => { answer = go; });
+    await route.continue();
+  });
+  await page.keyboard.press("/");
+  await page.keyboard.type("quarterdeck");
+  const says = page.locator(".palette [role=status]");
+  await until(() => says.textContent(), (text) => text === "Searching…");
+  await page.keyboard.press("Enter");
+  await until(() => { answer(); return says.textContent(); }, (text) => text === "Nothing found.");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.getByRole("option", { name: /New note/ }).getAttribute("aria-selected"), "false");
+  await page.getByRole("combobox").fill("mast");
+  await until(() => { answer(); return page.getByRole("option").allTextContents(); },
+    (all) => /^a/.test(all[0] ?? "") && /mastiff/.test(all[1] ?? ""));
+  await page.getByRole("combobox").fill("quarterdeck");
+  await until(() => { answer(); return says.textContent(); }, (text) => text === "Nothing found.");
+  await page.keyboard.press("Escape");
+  assert.equal(await page.getByRole("treeitem").count(), 2);
+  await page.keyboard.press("/");
+  await page.keyboard.type("keel");
+  await page.keyboard.press("ArrowDown");
+  await until(() => { answer(); return says.textContent(); }, (text) => text === "Nothing found.");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  await world.onDisk("keel.md", () => true);
+}));
+
+const MANY = Object.fromEntries(Array.from({ length: 80 }, (_, n) => [`n${n}.md`, `note ${n}\n`]));
+
+test("the first click in a scrolled tree opens what was clicked", story(MANY, async (world) => {
+  const page = await person(world);
+  const tree = page.getByRole("tree");
+  await page.getByRole("treeitem", { name: "n0", exact: true }).waitFor();
+  await tree.evaluate((box) => { box.scrollTop = 1500; });
+  await page.getByRole("treeitem", { name: "n50", exact: true }).waitFor();
+  const box = await page.getByRole("treeitem", { name: "n50", exact: true }).boundingBox();
+  await page.mouse.click(box.x + 60, box.y + 10);
+  await until(() => page.url(), (url) => /n50\.md$/.test(url));
+  await page.locator("article.markdown").getByText("note 50").waitFor();
+}));
+
+const PIXEL = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==", "base64");
+
+test("what the server did not answer is there when it is back", story({ "a.md": "first\n", "b.md": "second\n\n![](p.png)\n" }, async (world) => {
+  world.write("p.png", PIXEL);
+  const page = await person(world);
+  await page.getByRole("treeitem", { name: "p.png" }).waitFor();
+  await page.route("**/file?path=p.png", (route) => route.abort());
+  await look(world, page, "b.md");
+  await page.getByText(/p\.png: The server does not answer/).waitFor();
+  await page.unroute("**/file?path=p.png");
+  await page.locator("img.asset[src]").waitFor();
+  await world.kill();
+  await page.getByText("The server is not heard").waitFor();
+  await page.getByRole("treeitem", { name: "a", exact: true }).click();
+  await page.getByText("The server does not answer").waitFor();
+  await world.up();
+  await page.locator("article.markdown").getByText("first").waitFor();
+  assert.equal(await page.getByText("The server does not answer").count(), 0);
+}));
+
+test("who deletes a note that somebody writes in is told that it was kept", story({ "a.md": "text\n" }, async (world) => {
+  const [writer, other] = [await person(world), await person(world)];
+  await look(world, other, "a.md");
+  await edit(world, writer, "a.md");
+  await cursor(writer, "start");
+  await writer.keyboard.type("one ");
+  await saved(writer);
+  await other.locator(".bar .state").getByText("writing here").waitFor();
+  await other.locator("article.markdown").getByText("one text").waitFor();
+  await other.getByRole("button", { name: "More" }).click();
+  await other.getByRole("menuitem", { name: /Delete/ }).click();
+  await other.locator("dialog").getByText(/is writing in it/).waitFor();
+  await other.getByRole("button", { name: "Delete", exact: true }).click();
+  await other.getByText("a is deleted.").waitFor();
+  await writer.keyboard.type("two ");
+  await other.getByText(/a was kept: .* is writing in it/).waitFor();
+}));
+
+test("a session with nobody in it is nobody writing", story({ "a.md": "text\n" }, async (world) => {
+  const [writer, other] = [await person(world), await person(world, { code: world.invite("--read-only") })];
+  await edit(world, writer, "a.md");
+  await look(world, other, "a.md");
+  await other.getByRole("button", { name: "Watch live" }).waitFor();
+  await writer.keyboard.press("Escape");
+  await until(() => other.locator(".bar .state, .bar .main").count(), (count) => count === 0);
+  await look(world, writer, "a.md");
+  await writer.getByRole("button", { name: "Edit" }).waitFor();
+}));
+
+test("a device that may only read is offered nothing that it cannot do", story({ "a.md": "text\n" }, async (world) => {
+  await person(world);
+  const page = await person(world, { code: world.invite("--read-only") });
+  await page.goto(`${world.origin}/#/devices`);
+  await page.getByText("this one").waitFor();
+  assert.equal(await page.getByRole("button", { name: "Revoke" }).count(), 1, "its own");
+  await page.getByRole("link", { name: "Back to the notes" }).click();
+  await until(() => page.url(), (url) => /#\/v\/vault/.test(url));
+}));
+
+test("a pairing address is taken by a page that asks for one, whatever token it holds", story({ "a.md": "text\n" }, async (world) => {
+  const page = await person(world);
+  await page.evaluate(() => localStorage.setItem("crucible.token", "x".repeat(43)));
+  await page.reload();
+  await page.getByRole("button", { name: "Sign in" }).waitFor();
+  await until(() => page.evaluate(() => document.activeElement?.className), (name) => name === "code");
+  const code = world.invite();
+  await page.evaluate((to) => { location.hash = `#pair=${to}`; }, code);
+  await until(() => page.getByLabel("Pairing code").inputValue(), (value) => value === code);
+  await until(() => page.evaluate(() => document.activeElement?.textContent), (text) => text === "Sign in");
+  assert.equal(await page.getByText(/Stay signed in/).count(), 0);
+  await page.keyboard.press("Enter");
+  await page.getByLabel("Vault pages").waitFor();
+  await page.evaluate((to) => { location.hash = `#pair=${to}`; }, world.invite());
+  await page.getByRole("button", { name: /Stay signed in as/ }).click();
+  await page.getByRole("link", { name: "Devices" }).waitFor();
+}));
+
+test("names are asked for without reproach, and words run their own way", story({ "a.md": "# سلام\n\nabc\n\n- [x] done\n" }, async (world) => {
+  const page = await person(world);
+  await look(world, page, "a.md");
+  await page.locator("h1[dir=auto]").waitFor();
+  assert.equal(await page.locator("article h1").evaluate((one) => getComputedStyle(one).direction), "rtl");
+  await page.getByRole("button", { name: "More" }).click();
+  await page.getByRole("menuitem", { name: /Rename/ }).click();
+  assert.equal((await page.locator("dialog .wrong").textContent())?.trim(), "");
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("e");
+  await saved(page);
+  const directions = await page.locator(".cm-line").evaluateAll((all) => all.map((one) => getComputedStyle(one).direction));
+  assert.deepEqual(directions.slice(0, 3), ["rtl", "ltr", "ltr"]);
 }));

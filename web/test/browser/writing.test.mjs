@@ -1,6 +1,7 @@
 // Writing in one note together, as people do it: real pages, the real server, files on a disk.
 
 import assert from "node:assert/strict";
+import { renameSync, rmSync } from "node:fs";
 import { after, test } from "node:test";
 
 import { World, closeChrome, cursor, edit, look, person, saved, state, textIn, until } from "./kit.mjs";
@@ -206,3 +207,126 @@ test("a token revoked meanwhile ends the writing, and the text stays in the page
   assert.equal(await textIn(page), `kept ${TEXT}`);
   await page.getByRole("button", { name: "Copy the text" }).waitFor();
 }));
+
+test("letters typed after “New note” go into the note, and nowhere else", story(async (world) => {
+  const page = await person(world);
+  await page.getByRole("button", { name: "New note" }).click();
+  await page.keyboard.type("Plan");
+  await page.keyboard.press("Enter");
+  await page.keyboard.type("no one / every ? n ", { delay: 2 });
+  await saved(page);
+  await page.keyboard.type("more");
+  await world.onDisk("Plan.md", (text) => text === "no one / every ? n more");
+  assert.equal(await page.locator("dialog[open]").count(), 0);
+  await page.keyboard.press("Escape");
+  await page.locator("article.markdown").getByText("no one").waitFor();
+  await page.getByRole("tree").focus();
+  await page.keyboard.press("e");
+  await page.keyboard.type("nn ", { delay: 2 });
+  await saved(page);
+  await world.onDisk("Plan.md", (text) => text.startsWith("nn "));
+  await page.getByRole("button", { name: "Done" }).focus();
+  await page.keyboard.type("n?");
+  assert.equal(await page.locator("dialog[open]").count(), 0);
+  await page.keyboard.press("Escape");
+  await page.locator("article.markdown").waitFor();
+}));
+
+test("a note renamed while one types in it: caret, undo and place stay", story(async (world) => {
+  const [anna, bert] = await two(world);
+  await cursor(bert, "end");
+  await bert.keyboard.type("eg");
+  await saved(bert);
+  await bert.evaluate(() => { document.querySelector(".cm-content").dataset.same = "yes"; });
+  await anna.keyboard.press("Escape");
+  await anna.getByRole("button", { name: "More" }).click();
+  await anna.getByRole("menuitem", { name: /Rename/ }).click();
+  await anna.getByRole("textbox").fill("Lists/Groceries.md");
+  await anna.getByRole("button", { name: "Rename", exact: true }).click();
+  await until(() => bert.url(), (url) => /Groceries\.md\?edit$/.test(url));
+  await bert.keyboard.type("gs");
+  await until(() => textIn(bert), (text) => text === `${TEXT}eggs`);
+  assert.equal(await bert.locator(".cm-content[data-same=yes]").count(), 1, "the same editor");
+  assert.match(await bert.locator(".bar h1").textContent(), /Groceries/);
+  await world.onDisk("Lists/Groceries.md", (text) => text === `${TEXT}eggs`);
+  await bert.keyboard.press("Control+z");
+  await until(() => textIn(bert), (text) => text === TEXT);
+  await bert.keyboard.press("Escape");
+  await until(() => bert.url(), (url) => /n\/Lists\/Groceries\.md$/.test(url));
+}));
+
+test("words of a note that was renamed meanwhile go with it, not into another at its path", story(async (world) => {
+  const page = await person(world);
+  await edit(world, page, NOTE);
+  await cursor(page, "end");
+  await page.context().setOffline(true);
+  await state(page, (said) => said.startsWith("Offline"));
+  await page.keyboard.type("SECRET");
+  await world.kill();
+  await world.up();
+  world.run(["-C", world.folder, "live", NOTE, "--end"], { codes: [0, 1, 2, 3] });
+  renameSync(`${world.folder}/${NOTE}`, `${world.folder}/Moved.md`);
+  const other = await person(world);
+  await other.getByRole("treeitem", { name: "Moved" }).waitFor();
+  world.write(NOTE, "# Letter to my boss\n");
+  await other.getByRole("treeitem", { name: "Shopping" }).waitFor();
+  await page.context().setOffline(false);
+  await world.onDisk("Moved.md", (text) => text === `${TEXT}SECRET`);
+  await saved(page);
+  assert.equal(world.read(NOTE), "# Letter to my boss\n");
+  await until(() => page.url(), (url) => /Moved\.md\?edit$/.test(url));
+}));
+
+test("words whose note is gone are kept in sight until they are saved elsewhere", story(async (world) => {
+  const [anna, bert, other] = [await person(world), await person(world), await person(world)];
+  for (const page of [anna, bert]) {
+    await edit(world, page, NOTE);
+    await cursor(page, "end");
+  }
+  for (const page of [anna, bert]) await page.context().setOffline(true);
+  for (const page of [anna, bert]) await state(page, (said) => said.startsWith("Offline"));
+  await anna.keyboard.type("from Anna");
+  await bert.keyboard.type("from Bert");
+  await world.kill();
+  await world.up();
+  world.run(["-C", world.folder, "live", NOTE, "--end"], { codes: [0, 1, 2, 3] });
+  rmSync(`${world.folder}/${NOTE}`);
+  await other.getByRole("treeitem", { name: "Shopping" }).waitFor({ state: "detached" });
+  for (const page of [anna, bert]) await page.context().setOffline(false);
+  for (const page of [anna, bert]) await state(page, (said) => said === "The note is gone; your text is kept here");
+  await anna.getByRole("button", { name: "Save as a new note" }).click();
+  await anna.getByRole("textbox", { name: /^Name/ }).fill("Annas");
+  await anna.getByRole("button", { name: "Save", exact: true }).click();
+  await world.onDisk("Annas.md", (text) => text === `${TEXT}from Anna`);
+  await saved(anna);
+  await bert.getByRole("button", { name: "Done" }).click();
+  await bert.getByText("There is no note of this name").waitFor();
+  await bert.getByText(/is gone\. What you wrote in it last/).waitFor();
+  await bert.reload();
+  await bert.getByRole("button", { name: "Save as a new note" }).click();
+  await bert.getByRole("textbox", { name: /^Name/ }).fill("Berts");
+  await bert.getByRole("button", { name: "Save", exact: true }).click();
+  await world.onDisk("Berts.md", (text) => text === `${TEXT}from Bert`);
+  for (const page of [anna, bert]) {
+    await page.goto(`${world.origin}/#/v/vault`);
+    await page.getByText("Changed last").waitFor();
+    assert.deepEqual(await page.evaluate(() => new Promise((done) => {
+      const request = indexedDB.open("crucible");
+      request.onsuccess = () => {
+        const all = request.result.transaction("drafts").objectStore("drafts").getAll();
+        all.onsuccess = () => done(all.result.map(({ path }) => path));
+      };
+    })), []);
+  }
+}));
+
+test("the caret begins behind the frontmatter", story(async (world) => {
+  const page = await person(world);
+  await look(world, page, NOTE);
+  await page.locator("article.markdown").waitFor();
+  await page.keyboard.press("e");
+  await saved(page);
+  await page.keyboard.type("here ");
+  await world.onDisk(NOTE, (text) => text === "---\ntags: [a]\n---\nhere # Shopping\n");
+  assert.equal(await page.locator(".head-line").count(), 3);
+}, { [NOTE]: "---\ntags: [a]\n---\n# Shopping\n" }));
