@@ -88,8 +88,8 @@ fn falls(text: &mut String, findings: &Findings) {
         text,
         "\n### Rooms, cuts and falls\n\n\
          A cut ends the connections of ten people, all typing before it and through it; each then \
-         waits as its published\npage does (Hocuspocus' provider: a second before it tries at all). \
-         After `kill -9` under load a fresh reader sees\nwhat the server still has of what it said \
+         waits as\nits published page does (Hocuspocus' provider: a second before it tries at all). \
+         After `kill -9` under\nload a fresh reader sees what the server still has of what it said \
          it had; nobody sends it again.\n\n| | {OURS} | {THEIRS} |\n|---|---:|---:|\n",
     );
     let mut row = |what: &str, ours: String, theirs: String| {
@@ -138,8 +138,8 @@ fn page(text: &mut String, findings: &Findings) {
         text,
         "\n### The page\n\n\
          In headless Chromium on the same machine: from the navigation until the editor takes keys, \
-         the median of {turns};\nand what leaves the browser for a character typed at a hundred \
-         words a minute, with the WebSocket's own bytes.\n\n| | |\n|---|---:|\n\
+         the median\nof {turns}; and what leaves the browser for a character typed at a hundred \
+         words a minute, with the\nWebSocket's own bytes.\n\n| | |\n|---|---:|\n\
          | a note of {kilobytes:.0} kB, cold: empty cache | {cold:.0} ms |\n\
          | the same, warm | {warm:.0} ms |\n\
          | a typed character: edits | {:.0} B |\n\
