@@ -39,6 +39,10 @@ pub const UPDATE_COST_BYTES: usize = 64;
 /// such update costs the time of loading the document.
 pub const SHUT_OUT_MS: u64 = 3_000;
 
+/// How long the first update of a turn waits for others, in milliseconds: those who strike at the
+/// same moment share a turn, with one write to the disk and one frame to each reader.
+pub const GATHER_MS: u64 = 1;
+
 /// Updates imported in one turn: the others hear of the first before the last is in.
 pub const TURN_UPDATES_MAX: usize = 512;
 
@@ -95,8 +99,9 @@ pub const RETRY_MS: (u64, u64) = (500, 30_000);
 pub const JOURNAL_BYTES_MAX: usize = 1 << 20;
 
 /// The share of a room's time that looks at its text may take while many write: one in so many.
-/// (Each costs 0.3 to 2.5 ms then; one a turn was four times the work of all the rest.)
-pub const LOOK_SHARE: u64 = 20;
+/// (Each costs 0.3 to 2.5 ms then; one a turn was four times the work of all the rest, and with a
+/// twentieth of the time it was still a third of all that twenty fast writers cost a server.)
+pub const LOOK_SHARE: u64 = 100;
 
 /// The longest time that taken updates go without a look, in milliseconds.
 pub const UNLOOKED_MS: u64 = 500;
