@@ -14,7 +14,7 @@ import { me, token } from "./session.js";
  *   stamp: {ms: number}, author: string, parents: string[],
  *   user: {id: string, email: string | null} | null,
  *   device: {id: string, name: string | null} | null,
- *   with: {user: {id: string, email: string | null}}[], session: string | null,
+ *   with: {user: {id: string, email: string | null}, device: {name: string | null}}[], session: string | null,
  *   received_ms: number | null,
  *   seq: number}} Revision
  */

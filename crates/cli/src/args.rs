@@ -460,9 +460,9 @@ pub enum AuthVerb {
         /// Their address; a name, nothing is sent there.
         #[arg(long)]
         email: String,
-        /// The server's data folder; it may be running or not.
-        #[arg(long, value_name = "DIR", default_value = "crucible-data")]
-        data: PathBuf,
+        /// The server's data, whether it runs or not.
+        #[command(flatten)]
+        data: DataFolder,
         /// What the device that gets the token is called in lists.
         #[arg(long, value_name = "NAME", default_value = "first token")]
         device_name: String,

@@ -71,11 +71,14 @@ pub struct Entry {
     pub unsent: bool,
 }
 
-/// Everybody but the author, once each: somebody may have been there on two devices.
+/// Everybody else, once each; the author's own other devices by what they are called.
 fn co_authors(revision: &api::Revision) -> Vec<String> {
     let author = revision.user.as_ref().map(|user| &user.id);
-    let others = revision.with.iter().filter(|other| Some(&other.user.id) != author);
-    let mut names: Vec<String> = others.map(|other| other.user.shown().to_owned()).collect();
+    let name = |other: &api::CoAuthor| match Some(&other.user.id) == author {
+        true => format!("{} on {}", other.user.shown(), other.device.shown()),
+        false => other.user.shown().to_owned(),
+    };
+    let mut names: Vec<String> = revision.with.iter().map(name).collect();
     names.sort_unstable();
     names.dedup();
     names

@@ -173,6 +173,9 @@ impl Running {
         let address = listener.local_addr().during("starting the server")?;
         let config = ServerConfig {
             listen: address,
+            url_for_others: address_for_others(address)
+                .filter(|_| plan.tls.is_none())
+                .map(|address| format!("http://{address}")),
             tls: plan.tls.clone(),
             hosts: plan.hosts,
             client_address: match plan.behind_proxy {

@@ -753,7 +753,8 @@ impl Room {
     /// What time alone brings about.
     fn sweep(&mut self, now_ms: u64) {
         let slow = |client: &Client| {
-            client.lagging_since.is_some_and(|since| now_ms.saturating_sub(since) > LAG_MS)
+            client.overflows()
+                || client.lagging_since.is_some_and(|since| now_ms.saturating_sub(since) > LAG_MS)
         };
         let late: Vec<_> =
             self.clients.iter().filter(|(_, client)| slow(client)).map(|(id, _)| *id).collect();

@@ -198,6 +198,7 @@ pub async fn invite(
         "code": shown,
         "expires_ms": door.expires_ms,
         "listens_on": server.config().listen.to_string(),
+        "url_for_others": server.config().url_for_others,
         "rights": rights_shown(&granted),
     });
     Ok((StatusCode::CREATED, Json(body)))

@@ -30,6 +30,8 @@ pub enum ClientAddress {
 pub struct ServerConfig {
     /// The address of the listener; a loopback one accepts loopback host names alone.
     pub listen: SocketAddr,
+    /// The address at which other machines reach it, as `http://HOST:PORT`, where that is known.
+    pub url_for_others: Option<String>,
     /// TLS, if the server is to speak it itself.
     pub tls: Option<TlsFiles>,
     /// Host names (with or without port) this server is known by besides its addresses. On a

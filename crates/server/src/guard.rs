@@ -125,6 +125,7 @@ mod tests {
 
     fn config(listen: &str, hosts: &[&str]) -> ServerConfig {
         ServerConfig {
+            url_for_others: None,
             listen: listen.parse().unwrap(),
             tls: None,
             hosts: hosts.iter().map(|&h| h.to_owned()).collect(),

@@ -39,7 +39,7 @@ struct Embedded;
 /// it runs; the CRDT is WebAssembly; pictures of notes come with the token, as blobs.
 const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; \
     style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; \
-    connect-src 'self' ws: wss:; object-src 'none'; base-uri 'none'; form-action 'none'; \
+    connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
 /// Files smaller than this are sent as they are: packing saves less than its headers.

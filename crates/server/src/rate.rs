@@ -25,7 +25,9 @@ struct Bucket {
 impl Bucket {
     fn take(self, rate: Rate, now_ms: u64) -> Result<Self, u64> {
         let depth_ms = u64::from(rate.burst).saturating_mul(rate.refill_ms);
-        let full_at_ms = self.full_at_ms.max(now_ms).saturating_add(rate.refill_ms);
+        // It is never further from full than when it is empty, unless the clock was set back.
+        let empty_ms = now_ms.saturating_add(depth_ms);
+        let full_at_ms = self.full_at_ms.clamp(now_ms, empty_ms).saturating_add(rate.refill_ms);
         match full_at_ms.checked_sub(now_ms.saturating_add(depth_ms)) {
             None | Some(0) => Ok(Self { full_at_ms }),
             Some(wait_ms) => Err(wait_ms),

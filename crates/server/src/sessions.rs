@@ -201,7 +201,6 @@ pub async fn enter(
 pub async fn person(
     server: &Arc<Server>,
     caller: &Caller,
-    handle: &Handle,
     access: Access,
 ) -> Result<(Person, Role), ApiError> {
     let (user, device) = (caller.user(), caller.device());
@@ -210,8 +209,7 @@ pub async fn person(
     let email = email.unwrap_or_default();
     let mut name = email.split('@').next().unwrap_or_default().to_owned();
     // Somebody on two devices is told apart from themselves.
-    let elsewhere = |(who, on): &(UserId, DeviceId)| *who == user && *on != device;
-    if let Some(machine) = machine.filter(|_| handle.people().iter().any(elsewhere)) {
+    if let Some(machine) = machine {
         name = format!("{name}, {machine}");
     }
     let role = match access {

@@ -140,7 +140,7 @@ export class LiveClient {
 
   async start() {
     const { shelf, user, note } = this.options;
-    this.adopted = await orphans(shelf, user, note, Date.now()).catch(() => []);
+    this.adopted = await orphans(shelf, user, note).catch(() => []);
     if (this.adopted.length > 0) this.set({ unsaved: true });
     await this.reach();
   }

@@ -25,6 +25,7 @@
  * @property {(draft: Draft) => Promise<void>} put
  * @property {(id: string) => Promise<void>} remove
  * @property {() => Promise<Draft[]>} all
+ * @property {(draft: Draft) => Promise<boolean>} tended whether a tab that lives looks after it
  */
 
 const NAME = "crucible";
@@ -53,6 +54,7 @@ export function browserShelf() {
     put: async (draft) => { await done((await table("readwrite")).put(draft)); },
     remove: async (id) => { await done((await table("readwrite")).delete(id)); },
     all: async () => done(/** @type {IDBRequest<Draft[]>} */ ((await table("readonly")).getAll())),
+    tended: isOfALivingTab,
   };
 }
 
@@ -64,13 +66,17 @@ export function memoryShelf() {
     put: async (draft) => { drafts.set(draft.id, structuredClone(draft)); },
     remove: async (id) => { drafts.delete(id); },
     all: async () => [...drafts.values()],
+    tended: async () => false,
   };
 }
 
-/** A draft this fresh may be of a tab that lives, where the browser has no locks to tell. */
-const FRESH_MS = 10_000;
+/** How long a tab that lives has to say so, where the browser has no locks to tell. */
+const ANSWER_MS = 1_000;
 
 const lockOf = (/** @type {string} */ id) => `crucible draft ${id}`;
+
+/** Tabs of this browser ask each other here; over plain HTTP there are no locks. */
+const newChannel = () => new BroadcastChannel("crucible drafts");
 
 /**
  * Says, as long as this page lives, that drafts under `id` are in good hands.
@@ -79,30 +85,44 @@ const lockOf = (/** @type {string} */ id) => `crucible draft ${id}`;
  */
 export function hold(id) {
   const locks = globalThis.navigator?.locks;
-  if (!locks) return () => {};
+  if (!locks) {
+    const channel = newChannel();
+    channel.onmessage = ({ data }) => {
+      if (data?.ask === id) channel.postMessage({ alive: id });
+    };
+    return () => channel.close();
+  }
   let release = () => {};
   locks.request(lockOf(id), () => new Promise((resolve) => { release = () => resolve(null); }))
     .catch(() => {});
   return () => release();
 }
 
-/** @param {Draft} draft @param {number} now */
-async function isOfALivingTab(draft, now) {
+/** @param {Draft} draft */
+async function isOfALivingTab(draft) {
   const locks = globalThis.navigator?.locks;
-  if (!locks) return now - draft.at_ms < FRESH_MS && typeof window !== "undefined";
-  return locks.request(lockOf(draft.id), { ifAvailable: true }, (lock) => lock === null);
+  if (locks) return locks.request(lockOf(draft.id), { ifAvailable: true }, (lock) => lock === null);
+  const channel = newChannel();
+  try {
+    return await new Promise((resolve) => {
+      setTimeout(() => resolve(false), ANSWER_MS);
+      channel.onmessage = ({ data }) => { if (data?.alive === draft.id) resolve(true); };
+      channel.postMessage({ ask: draft.id });
+    });
+  } finally {
+    channel.close();
+  }
 }
 
 /**
  * Drafts of somebody that no tab looks after.
  * @param {Shelf} shelf
  * @param {string} user
- * @param {number} now
  * @returns {Promise<Draft[]>}
  */
-export async function unattended(shelf, user, now) {
+export async function unattended(shelf, user) {
   const all = (await shelf.all()).filter((draft) => draft.user === user);
-  const lives = await Promise.all(all.map((draft) => isOfALivingTab(draft, now)));
+  const lives = await Promise.all(all.map((draft) => shelf.tended(draft)));
   return all.filter((_, at) => !lives[at]).sort((a, b) => a.at_ms - b.at_ms);
 }
 
@@ -111,11 +131,10 @@ export async function unattended(shelf, user, now) {
  * @param {Shelf} shelf
  * @param {string} user
  * @param {string} note
- * @param {number} now
  * @returns {Promise<Draft[]>}
  */
-export const orphans = async (shelf, user, note, now) => (
-  (await unattended(shelf, user, now)).filter((draft) => draft.note === note));
+export const orphans = async (shelf, user, note) => (
+  (await unattended(shelf, user)).filter((draft) => draft.note === note));
 
 /**
  * Writes the newest draft of one editor; while a write is under way, later ones replace each

@@ -39,6 +39,14 @@ export const authors = (sitting) => {
   return [...new Set(all)].join(" and ");
 };
 
+/** On which devices, before the time. @param {Revision[]} sitting */
+const devices = (sitting) => {
+  const all = sitting.flatMap(({ device, with: others }) => (
+    [device, ...(others ?? []).map((other) => other.device)]));
+  const names = [...new Set(all.flatMap((device) => device?.name ?? []))];
+  return names.length > 0 ? `${names.join(", ")} · ` : "";
+};
+
 /**
  * A line of the list, and the place of its newest version.
  * @typedef {{key: string, first: number, sitting: [Revision, ...Revision[]]}} Row
@@ -147,7 +155,7 @@ export function History({ path }) {
             return html`${versions.map((version, n) => html`<li key=${version.version} class=${opened && n > 0 ? "within" : ""}>
               <button aria-current=${each.first + n === index ? "true" : undefined} onClick=${() => setChosen(each.first + n)}>
                 <span><strong>${authors(opened ? [version] : each.sitting)}</strong> ${deed(version)}</span>
-                <small>${version.device?.name ? `${version.device.name} · ` : ""}<${Time} ms=${when(version)} /></small>
+                <small>${devices(opened ? [version] : each.sitting)}<${Time} ms=${when(version)} /></small>
               </button>
               ${several && n === 0 && html`<button class="plain sitting" aria-expanded=${opened}
                 onClick=${() => toggle(each)}><span class=${opened ? "turn open" : "turn"}><${Icon} name="chevron" /></span>${

@@ -11,7 +11,7 @@ export function Kept() {
   const name = vault.value?.name ?? "";
   const there = new Set([...notes.value.values()].map(({ note }) => note));
   const [drafts, , again] = useLoaded(async () => (
-    (await unattended(browserShelf(), me.value?.user ?? "", Date.now()))
+    (await unattended(browserShelf(), me.value?.user ?? ""))
       .filter((draft) => draft.vault === name)), [name, notes.value]);
   const gone = (drafts ?? []).filter(({ note }) => vault.value && !there.has(note));
   const forget = async (/** @type {string} */ id) => { await browserShelf().remove(id); again(); };

@@ -108,7 +108,7 @@ export function Note({ path }) {
 /** Edits of an earlier visit that no server took: opened, they are sent. @param {{note: string, onOpen: () => void}} props */
 function Unsent({ note, onOpen }) {
   const [drafts] = useLoaded(
-    () => orphans(browserShelf(), me.value?.user ?? "", note, Date.now()), [note]);
+    () => orphans(browserShelf(), me.value?.user ?? "", note), [note]);
   return drafts && drafts.length > 0 ? html`<p class="notice">There are edits of yours in this browser that
     were not saved yet. <button class="plain" onClick=${onOpen}>Open the note to save them</button></p>` : null;
 }

@@ -1,32 +1,35 @@
 //! `cru auth`: users, devices and tokens.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use crucible_core::id::{DeviceId, UserId};
 use crucible_node::api::{self, Device};
 use crucible_node::config::parse_server;
 use crucible_node::http::{Http, Origin};
-use crucible_store::accounts::Email;
+use crucible_store::accounts::{Accounts, Email, User};
 use crucible_trust::capability::Subject;
-use crucible_trust::rights::Rights;
+use crucible_trust::name::VaultName;
+use crucible_trust::rights::{Access, Rights};
 use serde_json::json;
 
 use super::join::{proof, read_token};
-use crate::args::AuthVerb;
+use super::server::data_of;
+use crate::args::{AuthVerb, DataFolder};
 use crate::attach::{self, Proof};
 use crate::context::Context;
-use crate::exit::{Exit, Failure, Outcome, of_server_data};
+use crate::exit::{During, Exit, Failure, Outcome, of_server_data};
 use crate::join_link::JoinLink;
 use crate::output::{FAINT, GOOD, MARK, STRONG, moment, plain};
-use crate::service;
 use crate::vault_folder::VaultFolder;
 use crate::world;
+use crate::{nesting, service};
 
 /// What was asked about users, devices and tokens.
 pub fn run(what: AuthVerb, context: &Context) -> Outcome {
     match what {
         AuthVerb::AddUser { email, data, device_name } => {
-            let added = add_user(&email, &context.path(&data), &device_name, context);
+            let added = add_user(&email, &data, &device_name, context);
             added.map_err(of_server_data)
         }
         AuthVerb::Login { url, token_stdin, device_name } => {
@@ -39,7 +42,9 @@ pub fn run(what: AuthVerb, context: &Context) -> Outcome {
     }
 }
 
-fn add_user(email: &str, data: &Path, device_name: &str, context: &Context) -> Outcome {
+fn add_user(email: &str, folder: &DataFolder, device_name: &str, context: &Context) -> Outcome {
+    let data = &data_of(folder, context)?;
+    nesting::require_unsynced(data)?;
     let email = Email::new(email)
         .map_err(|error| Failure::new(Exit::Usage, format!("--email {email:?}: {error}")))?;
     let accounts = service::accounts(data)?;
@@ -54,11 +59,43 @@ fn add_user(email: &str, data: &Path, device_name: &str, context: &Context) -> O
         "token": token.reveal(),
     }))?;
     context.output.line(token.reveal())?;
-    context.output.note(format!(
-        "the token of {email}: shown this once. On their device: CRU_TOKEN=… cru join \
-         http://HOST:PORT/VAULT"
-    ));
+    let note = match let_in(&user, data, &accounts, context)? {
+        Some(link) => format!(
+            "the token of {email}, for scripts: shown this once. Their device comes in by: cru join \
+             {link}"
+        ),
+        None => format!(
+            "the token of {email}: shown this once. On their device: CRU_TOKEN=… cru join \
+             http://HOST:PORT/VAULT"
+        ),
+    };
+    context.output.note(note);
     Ok(Exit::Ok)
+}
+
+/// Lets somebody into the vault one stands in, where this is the data of the `cru up` that serves
+/// it; gives a line for their first device.
+fn let_in(
+    user: &User,
+    data: &Path,
+    accounts: &Accounts,
+    context: &Context,
+) -> Outcome<Option<JoinLink>> {
+    let start = std::path::absolute(&context.start).during("finding out which folder this is")?;
+    let Some(around) = VaultFolder::around(&start)? else { return Ok(None) };
+    let vault = &around.config.vault_id;
+    let Some(server) = around.server().filter(|_| *data == context.home.served(vault)) else {
+        return Ok(None);
+    };
+    let name = VaultName::new(&around.config.vault)
+        .map_err(|error| Failure::failed(format!("the vault's name: {error}")))?;
+    accounts.set_member(*vault, user.id, Access::Write)?;
+    let rights = Rights::of_vault(&name, Access::Write);
+    let port = server.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let everywhere = port.map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    let others = everywhere.and_then(service::address_for_others);
+    let url = others.map_or_else(|| server.to_owned(), |address| format!("http://{address}"));
+    service::join_link(accounts, user, rights, &url, &name).map(Some)
 }
 
 fn login(url: &str, token_stdin: bool, device_name: &str, context: &Context) -> Outcome {

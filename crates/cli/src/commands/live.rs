@@ -1,6 +1,7 @@
 //! `cru live [NOTE]`: opens a note for writing together, keeps the folder in step meanwhile, and
 //! tells who comes and goes.
 
+use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::args::{Live, Watch};
 use crate::context::Context;
 use crate::exit::{During, Exit, Failure, Outcome};
 use crate::output::{FAINT, MARK, STRONG, count, moment, plain};
+use crate::resembling::{did_you_mean, resembling};
 use crate::signals::Stop;
 use crate::vault_folder::VaultFolder;
 use crate::world;
@@ -37,10 +39,13 @@ pub fn run(args: &Live, context: &Context) -> Outcome {
     }
     let mut http = folder.http(context)?;
     let Some(note) = &args.note else { return list(&folder, &mut http, context) };
-    let path = note_of(&folder, context, note)?;
+    let named = note_of(&folder, context, note);
     if args.end {
+        // Its file may be gone: then it is what was named.
+        let path = named.or_else(|_| folder.path_of(context, note))?;
         return end(&folder, &mut http, &path, context);
     }
+    let path = named?;
     let (tell, told) = mpsc::channel();
     let mut keeper = Keeper::start(folder.root.clone(), WATCH, context, told)?;
     // What is on this disk is what it begins with.
@@ -82,14 +87,62 @@ pub fn run(args: &Live, context: &Context) -> Outcome {
     Ok(if is_over { Exit::Ok } else { exit })
 }
 
-/// The note that a person means: with or without its `.md`.
+/// The note that a person means: with or without its `.md`, and wherever it is if only one is
+/// called so.
 fn note_of(folder: &VaultFolder, context: &Context, text: &str) -> Outcome<VaultPath> {
     let path = folder.path_of(context, text)?;
     let with = format!("{path}.md");
-    if !folder.root.join(path.as_str()).is_file() && folder.root.join(&with).is_file() {
+    if folder.root.join(path.as_str()).is_file() {
+        return Ok(path);
+    }
+    if folder.root.join(&with).is_file() {
         return folder.path_of(context, &format!("{text}.md"));
     }
-    Ok(path)
+    let all = notes_in(&folder.root);
+    let called = |note: &&String| {
+        let name = note.rsplit('/').next().unwrap_or(note);
+        !text.contains('/') && name.strip_suffix(".md").is_some_and(|name| name == text)
+    };
+    let found: Vec<&String> = all.iter().filter(called).collect();
+    let known = |note: &str| {
+        VaultPath::new(note).map_err(|error| Failure::failed(format!("{}: {error}", plain(note))))
+    };
+    match found.as_slice() {
+        [only] => known(only),
+        [] => {
+            let message = format!("there is no note {}", plain(path.as_str()));
+            let meant = did_you_mean(&resembling(path.as_str(), all.iter().map(String::as_str)));
+            let hint = meant.unwrap_or_else(|| "`cru status` tells what is not synced".to_owned());
+            Err(Failure::failed(message).hint(hint))
+        }
+        several => {
+            let names: Vec<_> = several.iter().map(|note| plain(note).to_string()).collect();
+            let message = format!("several notes are called {}", plain(text));
+            Err(Failure::new(Exit::Usage, message).hint(format!("name one: {}", names.join(", "))))
+        }
+    }
+}
+
+/// The notes of a folder; what cannot be listed is not offered.
+fn notes_in(root: &Path) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(kind) = entry.file_type() else { continue };
+            let path = entry.path();
+            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if kind.is_dir() && !hidden {
+                folders.push(path);
+            } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "md")
+            {
+                let below = path.strip_prefix(root).ok().and_then(Path::to_str);
+                notes.extend(below.map(str::to_owned));
+            }
+        }
+    }
+    notes.sort_unstable();
+    notes
 }
 
 /// The page's address for the note, with a code that lets one browser in where this device may

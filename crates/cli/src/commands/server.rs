@@ -33,7 +33,7 @@ pub fn run(what: &ServerVerb, context: &Context) -> Outcome {
 
 /// The data folder that is meant: the one that was named, that of the `cru up` which serves the
 /// vault one stands in, or the one `cru serve` makes.
-fn data_of(folder: &DataFolder, context: &Context) -> Outcome<PathBuf> {
+pub fn data_of(folder: &DataFolder, context: &Context) -> Outcome<PathBuf> {
     if let Some(data) = &folder.data {
         return Ok(context.path(data));
     }

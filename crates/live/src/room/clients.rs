@@ -227,6 +227,10 @@ impl Room {
 
     fn join(&mut self, id: ClientId, crdt: CrdtType, version: Vec<u8>) {
         let Some(client) = self.clients.get_mut(&id) else { return };
+        if crdt != CrdtType::Loro && client.is_full() {
+            // Whoever asks again and again, and takes nothing, gets nothing more.
+            return self.close(id, Closing::Slow);
+        }
         match crdt {
             CrdtType::Loro => {
                 client.has_document = false;
@@ -503,6 +507,11 @@ impl Client {
     /// An update is arriving in pieces.
     pub fn assembles(&self) -> bool {
         self.assembly.is_some()
+    }
+
+    /// So much waits that not even a word on what it does can be added.
+    pub fn overflows(&self) -> bool {
+        self.queued_frames >= 4 * OUTBOX_FRAMES_MAX || self.queued_bytes >= 4 * OUTBOX_BYTES_MAX
     }
 
     fn is_full(&self) -> bool {

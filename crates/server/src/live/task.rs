@@ -37,6 +37,10 @@ struct Task {
     inside: mpsc::UnboundedSender<Inside>,
     /// Checkpoints begun and ended: what was read of the note before either is of no use after.
     saves: u64,
+    /// The room's time: the server's clock as far as it goes forward. (Set back by an hour, it
+    /// would be an hour until the next checkpoint.)
+    now_ms: u64,
+    clock_ms: u64,
     /// The note is being looked at, and whether to look again after that.
     looking: Option<bool>,
 }
@@ -61,10 +65,21 @@ pub async fn run(
     let mut roots = server.listen(handle.vault);
     let mut closing = server.closing();
     let clients = HashMap::new();
-    let mut task = Task { server, handle, room, clients, inside, saves: 0, looking: None };
+    let now_ms = server.now_ms();
+    let mut task = Task {
+        server,
+        handle,
+        room,
+        clients,
+        inside,
+        saves: 0,
+        now_ms,
+        clock_ms: now_ms,
+        looking: None,
+    };
     task.look_outside();
     loop {
-        let now_ms = task.server.now_ms();
+        let now_ms = task.now_ms();
         let pause = task.room.next_tick_ms(now_ms).saturating_sub(now_ms);
         let event = tokio::select! {
             // Answers first: they are what the room waits for.
@@ -105,6 +120,13 @@ pub async fn run(
 }
 
 impl Task {
+    fn now_ms(&mut self) -> u64 {
+        let clock_ms = self.server.now_ms();
+        self.now_ms += clock_ms.saturating_sub(self.clock_ms);
+        self.clock_ms = clock_ms;
+        self.now_ms
+    }
+
     /// Returns whether the session is over.
     fn take(&mut self, event: Event) -> bool {
         if matches!(event, Event::Saved(..) | Event::SaveFailed(_)) {
@@ -118,7 +140,8 @@ impl Task {
         }
         // Nobody else comes or goes; most events are frames.
         let mut moved = matches!(event, Event::Connected(..) | Event::Gone(_));
-        self.room.handle(self.server.now_ms(), event);
+        let now_ms = self.now_ms();
+        self.room.handle(now_ms, event);
         let mut over = false;
         while let Some(action) = self.room.poll_action() {
             over |= action == Action::Over;

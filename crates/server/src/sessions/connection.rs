@@ -63,7 +63,7 @@ impl Connection {
     /// There is no such session, or none for them.
     pub async fn new(server: Arc<Server>, caller: Caller, session: &str) -> Result<Self, ApiError> {
         let (handle, entry) = enter(&server, &caller, session, Op::Read).await?;
-        let (person, role) = person(&server, &caller, &handle, entry.access).await?;
+        let (person, role) = person(&server, &caller, entry.access).await?;
         let id = server.live().client();
         Ok(Self { server, caller, handle, id, person, role })
     }

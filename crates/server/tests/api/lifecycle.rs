@@ -122,6 +122,7 @@ fn refused(files: TlsFiles) -> String {
         live: crate::running::live(dir.path()),
     };
     let config = crucible_server::config::ServerConfig {
+        url_for_others: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         tls: Some(files),
         hosts: Vec::new(),

@@ -67,6 +67,7 @@ impl Real {
             live: live(dir.path()),
         };
         let config = ServerConfig {
+            url_for_others: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             tls: None,
             hosts: Vec::new(),

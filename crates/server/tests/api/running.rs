@@ -114,6 +114,7 @@ impl Running {
             live: live(dir.path()),
         };
         let mut config = ServerConfig {
+            url_for_others: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             tls: None,
             hosts: Vec::new(),
