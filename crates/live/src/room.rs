@@ -362,8 +362,8 @@ pub struct Room {
     claims: Vec<(Peer, Sender)>,
     inbox: VecDeque<Batch>,
     inbox_bytes: usize,
-    /// When the first of the inbox came.
-    inbox_since_ms: u64,
+    /// When the first of the inbox came, as long as it waits for others.
+    inbox_since_ms: Option<u64>,
     joins: VecDeque<ClientId>,
     hands: VecDeque<(Sender, Sender)>,
     busy: Option<Busy>,
@@ -427,7 +427,7 @@ impl Room {
             claims: Vec::new(),
             inbox: VecDeque::new(),
             inbox_bytes: 0,
-            inbox_since_ms: now_ms,
+            inbox_since_ms: None,
             joins: VecDeque::new(),
             hands: VecDeque::new(),
             busy: None,
@@ -496,7 +496,7 @@ impl Room {
             }
             Event::End => self.end(Ending::Asked),
             Event::Settle => self.settling = true,
-            Event::Tick => {}
+            Event::Tick => self.inbox_since_ms = None,
         }
         self.sweep(now_ms);
         self.go_on(now_ms);

@@ -146,6 +146,9 @@ pub struct Loss {
     pub doubled: u64,
 }
 
+/// Ends of acknowledged edits by who made them, and when each was sent.
+type Acked = HashMap<u64, Vec<(u64, Instant)>>;
+
 /// Kills the server while people type; a fresh reader sees what it still has when it is back.
 pub async fn kill<S: Side>(
     setting: &Setting,
@@ -155,7 +158,7 @@ pub async fn kill<S: Side>(
     let mut server = S::start(setting, folder, typing.len()).await?;
     let mut losses = Vec::new();
     for (note, typing) in typing.iter().enumerate() {
-        let acked = Rc::new(RefCell::new(HashMap::<u64, Vec<(u64, Instant)>>::new()));
+        let acked = Rc::new(RefCell::new(Acked::new()));
         let mut people = Vec::new();
         for no in 0..PEOPLE / 2 {
             let client = server.join(note).await?;
@@ -192,7 +195,7 @@ pub async fn kill<S: Side>(
 async fn until_killed<C: Client>(
     mut client: C,
     first: Instant,
-    acked: Rc<RefCell<HashMap<u64, Vec<(u64, Instant)>>>>,
+    acked: Rc<RefCell<Acked>>,
 ) -> Result<()> {
     let mut tick = tokio::time::interval_at(first.into(), PACE);
     let mut sent = Vec::new();

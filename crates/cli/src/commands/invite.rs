@@ -69,8 +69,8 @@ fn address(url: &str, listens_on: &str) -> (String, Option<&'static str>) {
             url.to_owned(),
             Some(
                 "the server listens on this machine alone, so the line works here alone; to let \
-                 others in, stop it and start it without --listen (`cru up`), or with `--listen \
-                 0.0.0.0:PORT` (`cru serve`)",
+                 others in, stop it and start it with `--listen 0.0.0.0:4200` (`cru up` or `cru \
+                 serve`)",
             ),
         ),
         _ => (

@@ -369,7 +369,7 @@ impl Room {
             return self.ack(id, batch.id, status);
         }
         if self.inbox.is_empty() {
-            self.inbox_since_ms = self.now_ms;
+            self.inbox_since_ms = Some(self.now_ms);
         }
         self.inbox_bytes += batch.bytes();
         self.inbox.push_back(batch);

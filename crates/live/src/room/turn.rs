@@ -40,8 +40,9 @@ impl Turn {
 impl Room {
     /// Whether the updates that wait have waited for others long enough.
     pub(super) fn inbox_is_gathered(&self, now_ms: u64) -> bool {
-        // A clock that was put back keeps nobody waiting.
-        !self.inbox.is_empty() && now_ms.abs_diff(self.inbox_since_ms) >= GATHER_MS
+        // A clock that was put back, or stands, keeps nobody waiting: a tick ends it too.
+        let waited = |since: u64| now_ms.abs_diff(since) >= GATHER_MS;
+        !self.inbox.is_empty() && self.inbox_since_ms.is_none_or(waited)
     }
 
     pub(super) fn begin_turn(&mut self, now_ms: u64) {

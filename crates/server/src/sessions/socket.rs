@@ -35,8 +35,7 @@ const MESSAGE_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 /// Messages taken after a connection was ended, so that it hears why.
 const AFTER_CLOSE_MAX: usize = 4_096;
 /// Room for what comes in, in bytes: it is made zero before each read, and a keystroke has a
-/// hundred. (With the 128 KiB of the library that was a quarter of a busy session's time, and
-/// 128 MB for a thousand quiet connections.)
+/// hundred. (With the 128 KiB of the library that was an eighth of all that fifty readers cost.)
 const READ_BYTES: usize = 4 << 10;
 /// The room hears of frames that were taken when there are so many, or of so many bytes, ...
 const SAID_AT: (usize, usize) = (OUTBOX_FRAMES_MAX / 16, OUTBOX_BYTES_MAX / 16);
