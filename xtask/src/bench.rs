@@ -6,6 +6,7 @@
 
 mod edits;
 mod extras;
+pub mod live_part;
 pub mod measure;
 mod ours;
 mod peers;
@@ -107,12 +108,18 @@ pub fn run(args: &Args) -> Result<()> {
     println!("{text}");
     let out = root().join(&args.out);
     fs::create_dir_all(out.parent().context("the report lies in a folder")?)?;
+    let text = match fs::read_to_string(&out) {
+        Ok(page) => live_part::before_anew(&page, &text),
+        // There is no page yet, or none that anybody could read.
+        Err(_) => text,
+    };
     fs::write(&out, text).with_context(|| out.display().to_string())?;
     eprintln!("written to {}", out.display());
     Ok(())
 }
 
-fn build() -> Result<PathBuf> {
+/// Builds `cru` for release; gives the binary.
+pub fn build() -> Result<PathBuf> {
     let status = Command::new("cargo")
         .args(["build", "--release", "--locked", "-p", "crucible-cli", "--bin", "cru"])
         .current_dir(root())

@@ -34,17 +34,34 @@ pub fn checks() -> Result<()> {
 /// # Errors
 /// What is missing, or which of them failed.
 pub fn browser() -> Result<()> {
-    node()?;
-    debian::ensure("chromium", "chromium")?;
-    let web = root().join("web");
-    if !web.join("node_modules").is_dir() {
-        npm(&web, &["ci", "--no-audit", "--no-fund"])?;
-    }
-    let cru = built()?;
+    let chromium = prepared()?;
+    let (web, cru) = (root().join("web"), built()?);
     for tests in ["interop", "browser"] {
-        run(command(&web, &["run", tests]).env("CRU", &cru).env("CHROMIUM", chromium()?))?;
+        run(command(&web, &["run", tests]).env("CRU", &cru).env("CHROMIUM", &chromium))?;
     }
     Ok(())
+}
+
+/// Makes sure that scripts with a browser can run; gives the browser.
+///
+/// # Errors
+/// What is missing.
+pub fn prepared() -> Result<PathBuf> {
+    debian::ensure("chromium", "chromium")?;
+    installed(&root().join("web"))?;
+    chromium()
+}
+
+/// Installs what a folder's lock file names, unless it is there.
+///
+/// # Errors
+/// What is missing, or what npm says.
+pub fn installed(folder: &Path) -> Result<()> {
+    node()?;
+    if folder.join("node_modules").is_dir() {
+        return Ok(());
+    }
+    npm(folder, &["ci", "--no-audit", "--no-fund"])
 }
 
 /// Builds the binary and says where it is.

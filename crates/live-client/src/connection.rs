@@ -1,14 +1,16 @@
 //! A WebSocket into a session: messages out, messages in, fragments put together.
 
 use anyhow::{Context, Result, bail};
-use crucible_live::frames::{self, BatchId, CrdtType, Message, Status};
+pub use crucible_live::frames::BatchId;
+use crucible_live::frames::{self, CrdtType, Message, Status};
 use futures_util::{SinkExt, StreamExt};
 use loro::LoroDoc;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message as WsMessage};
-use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::http::Account;
 
@@ -53,7 +55,7 @@ impl Connection {
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_str(&offered)?);
         let stream = TcpStream::connect(account.address).await?;
         stream.set_nodelay(true)?;
-        let (socket, _) = client_async(request, stream).await?;
+        let (socket, _) = client_async_with_config(request, stream, Some(thrifty())).await?;
         let room = session.to_owned();
         let fragments = Vec::new();
         let (sent_bytes, received_bytes) = (0, 0);
@@ -141,6 +143,11 @@ impl Connection {
     pub async fn close(mut self) -> Result<()> {
         Ok(self.socket.close(None).await?)
     }
+}
+
+/// Little room for what comes in: it is made zero before each read, and thousands read.
+pub fn thrifty() -> WebSocketConfig {
+    WebSocketConfig::default().read_buffer_size(4 << 10)
 }
 
 /// The status with which a WebSocket was refused, if that is why there is none.
