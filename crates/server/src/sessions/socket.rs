@@ -2,16 +2,18 @@
 //!
 //! Invariant: what comes from a client is read only as fast as its room takes it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
 use axum::response::Response;
-use crucible_live::limits::FRAME_BYTES_MAX;
+use crucible_live::limits::{FRAME_BYTES_MAX, OUTBOX_BYTES_MAX, OUTBOX_FRAMES_MAX};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep};
 
 use super::connection::{Connection, Ended, OVER, RESTART, ended, until};
 use crate::caller::Caller;
@@ -25,6 +27,13 @@ pub const PROTOCOL: &str = "loro.v1";
 const TOGETHER: (usize, usize) = (64, 256 << 10);
 /// The longest time for a client to take one such flush; who takes longer is not there.
 const FLUSH_MAX: Duration = Duration::from_secs(15);
+/// Room for what comes in, in bytes: it is made zero before each read, and a keystroke has a
+/// hundred. (With the 128 KiB of the library that was an eighth of all that fifty readers cost.)
+const READ_BYTES: usize = 4 << 10;
+/// The room hears of frames that were taken when there are so many, or of so many bytes, ...
+const SAID_AT: (usize, usize) = (OUTBOX_FRAMES_MAX / 16, OUTBOX_BYTES_MAX / 16);
+/// ... or after this long: a room with hundreds of readers would hear of little else.
+const SAID_AFTER: Duration = Duration::from_millis(250);
 
 pub async fn connect(
     State(server): State<Arc<Server>>,
@@ -35,6 +44,7 @@ pub async fn connect(
     let connection = Connection::new(server, caller, &id).await?;
     let upgrade = upgrade
         .protocols([PROTOCOL])
+        .read_buffer_size(READ_BYTES)
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| run(connection, socket)))
@@ -68,16 +78,26 @@ async fn pump(
     let mut rechecks = connection.server.live().rechecks();
     let period = Duration::from_millis(connection.server.limits().heartbeat_ms);
     let mut heartbeat = tokio::time::interval(period);
+    // Frames and bytes that the client has taken and the room has not heard of.
+    let mut taken = (0, 0);
+    let mut due = pin!(sleep(SAID_AFTER));
     loop {
         let done = tokio::select! {
             () = until(&mut closing, |closing| *closing) => return Some(RESTART),
             first = out.recv() => match first {
                 Some(first) => {
-                    let write = write(connection, sink, first, &mut out);
-                    tokio::time::timeout(FLUSH_MAX, write).await.ok()?
+                    let write = write(sink, first, &mut out);
+                    let written = tokio::time::timeout(FLUSH_MAX, write).await.ok()?;
+                    written.map(|(frames, bytes)| {
+                        if taken == (0, 0) {
+                            due.as_mut().reset(Instant::now() + SAID_AFTER);
+                        }
+                        taken = (taken.0 + frames, taken.1 + bytes);
+                    })
                 }
                 None => Err(Some(OVER)),
             },
+            () = &mut due, if taken != (0, 0) => say(connection, &mut taken).await,
             message = stream.next() => match message {
                 Some(Ok(Message::Binary(bytes))) => {
                     connection.frame(bytes.to_vec()).await.map_err(Some)
@@ -97,16 +117,26 @@ async fn pump(
         if let Err(ended) = done {
             return ended;
         }
+        if (taken.0 >= SAID_AT.0 || taken.1 >= SAID_AT.1)
+            && let Err(ended) = say(connection, &mut taken).await
+        {
+            return ended;
+        }
     }
 }
 
-/// Writes what waits for the client, in one flush.
+/// Tells the room what was taken.
+async fn say(connection: &Connection, taken: &mut (usize, usize)) -> Result<(), Option<Ended>> {
+    let (frames, bytes) = std::mem::take(taken);
+    connection.sent(frames, bytes).await.map_err(Some)
+}
+
+/// Writes what waits for the client, in one flush; gives how many frames and bytes that were.
 async fn write(
-    connection: &Connection,
     sink: &mut Sink,
     first: Out,
     out: &mut UnboundedReceiver<Out>,
-) -> Result<(), Option<Ended>> {
+) -> Result<(usize, usize), Option<Ended>> {
     let (mut frames, mut bytes) = (0, 0);
     let mut next = Some(first);
     let mut end = None;
@@ -130,7 +160,7 @@ async fn write(
     sink.flush().await.map_err(|_| None)?;
     match end {
         Some(end) => Err(Some(end)),
-        None => connection.sent(frames, bytes).await.map_err(Some),
+        None => Ok((frames, bytes)),
     }
 }
 
