@@ -114,13 +114,18 @@ impl Task {
         if let Event::Gone(id) = &event {
             self.clients.remove(id);
         }
+        // Nobody else comes or goes; most events are frames.
+        let mut moved = matches!(event, Event::Connected(..) | Event::Gone(_));
         self.room.handle(self.server.now_ms(), event);
         let mut over = false;
         while let Some(action) = self.room.poll_action() {
             over |= action == Action::Over;
+            moved |= matches!(action, Action::Close(..));
             self.act(action);
         }
-        self.note_people();
+        if moved {
+            self.note_people();
+        }
         over
     }
 
