@@ -32,6 +32,10 @@ pub const BYTES_PER_S: u64 = 1 << 20;
 /// Updates that wait for their turn, over all clients of a room, in bytes.
 pub const INBOX_BYTES_MAX: usize = 16 << 20;
 
+/// How long the first update of a turn waits for others, in milliseconds: those who strike at the
+/// same moment share a turn, with one write to the disk and one frame to each reader.
+pub const GATHER_MS: u64 = 1;
+
 /// Updates imported in one turn: the others hear of the first before the last is in.
 pub const TURN_UPDATES_MAX: usize = 512;
 

@@ -22,7 +22,8 @@ use crate::document::{Peer, Sender};
 use crate::documents::{Answer, Ask, Brought, Version};
 use crate::frames::Frame;
 use crate::limits::{
-    CHECKPOINT_MS, IDLE_MS, LAG_MS, LEFT_MS, PEOPLE_MS, QUIET_MS, RETRY_MS, TICK_MS, UNLOOKED_MS,
+    CHECKPOINT_MS, GATHER_MS, IDLE_MS, LAG_MS, LEFT_MS, PEOPLE_MS, QUIET_MS, RETRY_MS, TICK_MS,
+    UNLOOKED_MS,
 };
 use crate::line_ends::{Ends, lf};
 use crate::presence::Presence;
@@ -332,6 +333,8 @@ pub struct Room {
     presence: Presence,
     inbox: VecDeque<Batch>,
     inbox_bytes: usize,
+    /// When the first of the inbox came, as long as it waits for others.
+    inbox_since_ms: Option<u64>,
     joins: VecDeque<ClientId>,
     hands: VecDeque<(Sender, Sender)>,
     busy: Option<Busy>,
@@ -387,6 +390,7 @@ impl Room {
             presence: Presence::default(),
             inbox: VecDeque::new(),
             inbox_bytes: 0,
+            inbox_since_ms: None,
             joins: VecDeque::new(),
             hands: VecDeque::new(),
             busy: None,
@@ -450,7 +454,7 @@ impl Room {
                 self.tell(&serde_json::json!({ "type": "moved", "path": path }));
             }
             Event::End => self.end(Ending::Asked),
-            Event::Tick => {}
+            Event::Tick => self.inbox_since_ms = None,
         }
         self.sweep(now_ms);
         self.go_on(now_ms);
@@ -464,6 +468,9 @@ impl Room {
 
     /// When [`Event::Tick`] is next of use, at the latest.
     pub fn next_tick_ms(&self, now_ms: u64) -> u64 {
+        if self.busy.is_none() && !self.inbox.is_empty() {
+            return now_ms + GATHER_MS;
+        }
         let waits = |client: &Client| client.lagging_since.is_some() || client.assembles();
         let soon =
             self.flushed_unwritten || self.ending.is_some() || self.clients.values().any(waits);
@@ -529,7 +536,7 @@ impl Room {
                 self.ask(Busy::Joining(id), Ask::Since(version.unwrap_or_default()));
             } else if let Some(outside) = self.believed(now_ms) {
                 self.bring_in(outside);
-            } else if !self.inbox.is_empty() {
+            } else if self.inbox_is_gathered(now_ms) {
                 self.begin_turn(now_ms);
             } else if self.checkpoint_is_due(now_ms) || self.look_is_due(now_ms) {
                 self.ask(Busy::Reading, Ask::Text);

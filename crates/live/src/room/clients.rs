@@ -347,6 +347,9 @@ impl Room {
         if let Some(status) = refused {
             return self.ack(id, batch.id, status);
         }
+        if self.inbox.is_empty() {
+            self.inbox_since_ms = Some(self.now_ms);
+        }
         self.inbox_bytes += batch.bytes();
         self.inbox.push_back(batch);
     }

@@ -4,7 +4,7 @@
 use super::{Busy, ClientId, Closing, PersonNo, Record, Room, Then, Write};
 use crate::documents::{Ask, Brought, Verdict, Version, Why};
 use crate::frames::Status;
-use crate::limits::{JOURNAL_BYTES_MAX, LOOK_SHARE, TURN_UPDATES_MAX, UNLOOKED_MS};
+use crate::limits::{GATHER_MS, JOURNAL_BYTES_MAX, LOOK_SHARE, TURN_UPDATES_MAX, UNLOOKED_MS};
 
 use super::clients::Batch;
 
@@ -38,6 +38,13 @@ impl Turn {
 }
 
 impl Room {
+    /// Whether the updates that wait have waited for others long enough.
+    pub(super) fn inbox_is_gathered(&self, now_ms: u64) -> bool {
+        // A clock that was put back, or stands, keeps nobody waiting: a tick ends it too.
+        let waited = |since: u64| now_ms.abs_diff(since) >= GATHER_MS;
+        !self.inbox.is_empty() && self.inbox_since_ms.is_none_or(waited)
+    }
+
     pub(super) fn begin_turn(&mut self, now_ms: u64) {
         let mut batches = Vec::new();
         let mut count = 0;

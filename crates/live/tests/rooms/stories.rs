@@ -31,6 +31,7 @@ fn update(updates: Vec<Vec<u8>>) -> Message {
 fn answer(world: &mut World, at: usize, message: &Message) -> Vec<Status> {
     let id = world.id_of(at);
     world.say(id, message);
+    world.pass();
     while world.work() {}
     let heard = world.frames_for(at);
     let status = |message: &Message| match message {

@@ -517,10 +517,16 @@ impl World {
         self.quiet = true;
     }
 
+    /// A millisecond passes: updates that waited for others wait no more.
+    pub fn pass(&mut self) {
+        self.now += 1;
+        self.event(Event::Tick);
+    }
+
     /// Everything that is under way arrives and is done.
     pub fn rest(&mut self) {
         for _ in 0..20 {
-            self.now += 1;
+            self.pass();
             while self.work() {}
             for at in 0..self.pages.len() {
                 while self.receive(at) {}

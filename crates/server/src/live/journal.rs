@@ -1,8 +1,8 @@
-//! The one thread that writes to `crdt.db`: whatever rooms bring within a millisecond goes into
-//! one transaction, and all of them hear of it when it is on disk.
+//! The one thread that writes to `crdt.db`: whatever rooms bring while it writes goes into the next
+//! transaction together, and all of them hear of it when it is on disk. (Nobody waits for others
+//! here: a room has gathered its turn, and brings the next only after this one.)
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, Instant};
 
 use crucible_live::room::Write;
 use crucible_store::crdt_db::{CrdtDb, Session};
@@ -11,8 +11,6 @@ use tokio::sync::oneshot;
 
 use crate::error::ApiError;
 
-/// How long the first write of a transaction waits for others.
-const WINDOW: Duration = Duration::from_millis(1);
 /// Writes that wait; each room has one at a time.
 const WAITING_MAX: usize = 16_384;
 
@@ -89,12 +87,7 @@ fn ended() -> ApiError {
 
 fn run(mut crdt: CrdtDb, waiting: &Receiver<Work>) {
     while let Ok(first) = waiting.recv() {
-        let end = Instant::now() + WINDOW;
-        let mut batch = vec![first];
-        while let Ok(work) = waiting.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            batch.push(work);
-        }
-        do_all(&mut crdt, batch);
+        do_all(&mut crdt, [first].into_iter().chain(waiting.try_iter()).collect());
     }
 }
 
