@@ -88,8 +88,9 @@ pub const RETRY_MS: (u64, u64) = (500, 30_000);
 pub const JOURNAL_BYTES_MAX: usize = 1 << 20;
 
 /// The share of a room's time that looks at its text may take while many write: one in so many.
-/// (Each costs 0.3 to 2.5 ms then; one a turn was four times the work of all the rest.)
-pub const LOOK_SHARE: u64 = 20;
+/// (Each costs 0.3 to 2.5 ms then; one a turn was four times the work of all the rest, and with a
+/// twentieth of the time it was still some third of all that twenty fast writers cost a server.)
+pub const LOOK_SHARE: u64 = 100;
 
 /// The longest time that taken updates go without a look, in milliseconds.
 pub const UNLOOKED_MS: u64 = 500;
