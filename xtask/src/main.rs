@@ -2,7 +2,8 @@
 //!
 //! Only the dispatcher is here. In reading order: [`ci`] is the one command before a change is
 //! sent, [`edges`] and [`purity`] hold the architecture, [`licences`] what we may link, [`merges`]
-//! scores the text merge, [`mod@bench`] makes the figures of docs/bench.md.
+//! scores the text merge, [`mod@bench`] makes the figures of docs/bench.md and [`bench_live`] those
+//! of live sessions in it.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for terminals")]
 
@@ -34,7 +35,7 @@ enum Task {
     Merges(merges::Args),
     /// Measures `cru` beside other tools and writes docs/bench.md.
     Bench(bench::Args),
-    /// Loads live sessions of `cru` and prints what each load cost.
+    /// Loads live sessions of `cru` beside Hocuspocus and writes their part of docs/bench.md.
     BenchLive(bench_live::Args),
     /// Runs a command and writes what it cost to a file (used by `bench`).
     #[command(hide = true)]

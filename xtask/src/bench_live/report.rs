@@ -40,7 +40,7 @@ const THEIRS: &str = <hocuspocus::Hocuspocus as Side>::NAME;
 
 /// The part, heading and all.
 pub fn render(findings: &Findings) -> String {
-    let mut text = format!("{HEADING}\n{INTRODUCTION}");
+    let mut text = format!("{HEADING}{INTRODUCTION}");
     loads(&mut text, findings);
     falls(&mut text, findings);
     page(&mut text, findings);
@@ -49,14 +49,22 @@ pub fn render(findings: &Findings) -> String {
 }
 
 const INTRODUCTION: &str = "
-Measured by `cargo xtask bench-live --hocuspocus`; nothing here is typed by hand. One generator on
-one thread loads the real `cru` and, in turns with it, Hocuspocus 4.7.0 from npm with its SQLite
-extension and its defaults; each turn has a server of its own, and the median of the turns is shown.
-A typed character is a frame of its own on both sides. *Fan-out* is the time from a writer's send
-until a reader has received a frame with the edit, *delivered* the share of all (edit, reader) pairs
-that came. *Ack* is the time until the server says that it has an edit: for `cru` it is on disk then
-(and only then told to others), for Hocuspocus it is in memory. *CPU* is user and system time of all
-processes of the server during the load, *memory* what of them is resident at its end.
+Measured by `cargo xtask bench-live`; nothing here is typed by hand. To do it again:
+
+```
+cargo xtask bench-live --hocuspocus             # in turns with Hocuspocus, which npm installs
+cargo xtask bench-live                          # cru alone
+cargo xtask bench-live --hocuspocus --only cut  # a first look at one row; nothing is written
+```
+
+One generator on one thread loads the real `cru` and, in turns with it, Hocuspocus 4.7.0 from npm
+with its SQLite extension and its defaults; each turn has a server of its own, and the median of
+the turns is shown. A typed character is a frame of its own on both sides. *Fan-out* is the time
+from a writer's send until a reader has received a frame with the edit, *delivered* the share of
+all (edit, reader) pairs that came. *Ack* is the time until the server says that it has an edit:
+for `cru` it is on disk then (and only then told to others), for Hocuspocus it is in memory. *CPU*
+is user and system time of all processes of the server during the load, *memory* what of them is
+resident at its end.
 
 Writers strike in step (the worst moment for whoever must carry it) but where it says *apart*.
 ";
@@ -88,8 +96,8 @@ fn falls(text: &mut String, findings: &Findings) {
         text,
         "\n### Rooms, cuts and falls\n\n\
          A cut ends the connections of ten people, all typing before it and through it; each then \
-         waits as its published\npage does (Hocuspocus' provider: a second before it tries at all). \
-         After `kill -9` under load a fresh reader sees\nwhat the server still has of what it said \
+         waits as\nits published page does (Hocuspocus' provider: a second before it tries at all). \
+         After `kill -9` under\nload a fresh reader sees what the server still has of what it said \
          it had; nobody sends it again.\n\n| | {OURS} | {THEIRS} |\n|---|---:|---:|\n",
     );
     let mut row = |what: &str, ours: String, theirs: String| {
@@ -138,8 +146,8 @@ fn page(text: &mut String, findings: &Findings) {
         text,
         "\n### The page\n\n\
          In headless Chromium on the same machine: from the navigation until the editor takes keys, \
-         the median of {turns};\nand what leaves the browser for a character typed at a hundred \
-         words a minute, with the WebSocket's own bytes.\n\n| | |\n|---|---:|\n\
+         the median\nof {turns}; and what leaves the browser for a character typed at a hundred \
+         words a minute, with the\nWebSocket's own bytes.\n\n| | |\n|---|---:|\n\
          | a note of {kilobytes:.0} kB, cold: empty cache | {cold:.0} ms |\n\
          | the same, warm | {warm:.0} ms |\n\
          | a typed character: edits | {:.0} B |\n\
