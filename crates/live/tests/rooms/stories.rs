@@ -352,17 +352,20 @@ fn who_poisons_the_document_goes_and_the_others_begin_anew_with_all_they_wrote()
     words.iter().for_each(|word| assert!(world.promised.contains(word)));
     let bytes = poison(&mut world, 0, 2);
     world.flush(0);
+    world.pass();
     while world.work() {}
     // So shortly after the last look nobody looks; and nobody hears of it before somebody does.
     world.deaf.extend([0, 1, 2]);
     let id = world.id_of(2);
     world.say(id, &update(vec![bytes]));
+    world.pass();
     while world.work() {}
     let taken = world.stored.as_ref().unwrap().turns.values().flatten();
     assert!(taken.clone().any(|record| record.person == Some(2)), "it was taken and journaled");
     let epoch = world.stored.as_ref().unwrap().epoch.clone();
     world.type_something(0);
     world.flush(0);
+    world.pass();
     while world.work() {}
     world.type_something(1);
     world.wait(QUIET_MS);
