@@ -16,11 +16,11 @@ const WRITERS: usize = 5;
 /// Between two words of one writer: as a page sends them.
 const PACE: Duration = Duration::from_millis(30);
 /// A round has at most so many acknowledged words.
-const ROUND: usize = 60;
+const ROUND: usize = 30;
 
-/// `CRASH_ROUNDS`, or a few.
+/// `CRASH_ROUNDS`, or a hundred.
 fn rounds() -> usize {
-    std::env::var("CRASH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(10)
+    std::env::var("CRASH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(100)
 }
 
 #[test]
