@@ -80,6 +80,8 @@ pub fn run(args: &Live, context: &Context) -> Outcome {
     keeper.begin()?;
     let is_over = ended.load(std::sync::atomic::Ordering::SeqCst);
     let shown = plain(path.as_str());
+    let told = if is_over { "ended" } else { "left" };
+    output.value(&json!({ "type": told, "path": path.as_str() }))?;
     match is_over {
         true => output.line(format!("the session has ended; {shown} has what was written"))?,
         false => output.line(format!("left; {shown} has what was written up to now"))?,
