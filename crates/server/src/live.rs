@@ -384,7 +384,7 @@ async fn resume_waiting(server: Arc<Server>) {
 }
 
 /// Stores what sessions hold as versions, before the server ends; what takes longer than
-/// [`SETTLE_MAX`] stays in `crdt.db` for the next start. Says whether anything is live.
+/// five seconds stays in `crdt.db` for the next start. Says whether anything is live.
 pub async fn settle(server: &Arc<Server>) -> bool {
     let handles = server.live().all();
     for handle in &handles {
