@@ -5,6 +5,7 @@ use crucible_live::limits::{
     DISBELIEF_MS, FRAMES_PER_S, IDLE_MS, LAG_MS, LEFT_MS, OUTBOX_BYTES_MAX, QUIET_MS,
 };
 use crucible_live::room::{Closing, Content, Event, Role};
+use loro::awareness::EphemeralStore;
 use loro::{ExportMode, LoroDoc};
 
 use crate::world::{ROOM, World};
@@ -156,6 +157,27 @@ fn nobody_writes_in_the_name_of_another_connection() {
     world.rest();
     let theirs = world.pages[0].unsent("forged");
     assert_eq!(answer(&mut world, 1, &update(vec![theirs])), [Status::PermissionDenied]);
+}
+
+#[test]
+fn nobody_writes_in_a_name_that_another_connection_has_only_shown() {
+    let mut world = joined(NOTE, &[0, 1]);
+    let peer = world.pages[0].doc.peer_id();
+    let caret = EphemeralStore::new(30_000);
+    caret.set(&peer.to_string(), true);
+    let (crdt, room_id) = (CrdtType::LoroEphemeralStore, ROOM.to_owned());
+    let updates = vec![caret.encode_all()];
+    let said = Message::DocUpdate { crdt, room_id, updates, batch_id: BatchId([3; 8]) };
+    let id = world.id_of(0);
+    world.say(id, &said);
+    let forged = LoroDoc::new();
+    forged.set_peer_id(peer).unwrap();
+    forged.get_text("text").insert(0, "forged").unwrap();
+    forged.commit();
+    let forged = forged.export(ExportMode::all_updates()).unwrap();
+    assert_eq!(answer(&mut world, 1, &update(vec![forged])), [Status::PermissionDenied]);
+    let own = world.pages[0].unsent("own ");
+    assert_eq!(answer(&mut world, 0, &update(vec![own])), [Status::Ok]);
 }
 
 #[test]

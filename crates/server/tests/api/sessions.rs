@@ -290,6 +290,26 @@ fn what_was_acknowledged_outlives_the_server_and_the_document_is_the_same() {
 }
 
 #[test]
+fn a_note_is_opened_by_its_id_wherever_it_is() {
+    let server = Real::start();
+    server.create("a.md", "text\n");
+    let by_path = json!({ "vault": "notes", "path": "a.md" });
+    let opened = server.post("/api/sessions", by_path).json();
+    let by_note = json!({ "vault": "notes", "note": opened["note"] });
+    let again = server.post("/api/sessions", by_note.clone()).json();
+    assert_eq!((&again["id"], &again["path"]), (&opened["id"], &json!("a.md")));
+    let both = json!({ "vault": "notes", "path": "a.md", "note": opened["note"] });
+    for (wrong, status) in [
+        (both, 400),
+        (json!({ "vault": "notes" }), 400),
+        (json!({ "vault": "notes", "note": "a.md" }), 400),
+        (json!({ "vault": "notes", "note": "ab".repeat(32) }), 404),
+    ] {
+        assert_eq!(server.post("/api/sessions", wrong.clone()).status, status, "{wrong}");
+    }
+}
+
+#[test]
 fn an_ended_session_leaves_an_ordinary_note() {
     let server = Real::start();
     server.create("a.md", "text\r\n");
