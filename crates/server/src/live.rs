@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -88,6 +88,8 @@ pub struct Handle {
     pub opened_ms: u64,
     doc: DocId,
     shared: Arc<Mutex<Shared>>,
+    /// Layer 1 has everything.
+    settled: Arc<AtomicBool>,
     inbox: mpsc::Sender<Message>,
 }
 
@@ -96,8 +98,6 @@ pub struct Handle {
 struct Shared {
     path: String,
     people: BTreeSet<(UserId, DeviceId)>,
-    /// Layer 1 has everything.
-    settled: bool,
 }
 
 /// What reaches a session's task from outside.
@@ -224,7 +224,7 @@ impl Handle {
 
     /// Whether Layer 1 has everything; so it has when the session is over.
     fn is_settled(&self) -> bool {
-        self.lock().settled || self.inbox.is_closed()
+        self.settled.load(Ordering::Acquire) || self.inbox.is_closed()
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -329,7 +329,8 @@ fn handle(
         note: session.note,
         opened_ms: session.opened_ms,
         doc,
-        shared: Arc::new(Mutex::new(Shared { path, ..Shared::default() })),
+        shared: Arc::new(Mutex::new(Shared { path, people: BTreeSet::new() })),
+        settled: Arc::default(),
         inbox,
     };
     (handle, messages)
@@ -388,7 +389,7 @@ async fn resume_waiting(server: Arc<Server>) {
 pub async fn settle(server: &Arc<Server>) -> bool {
     let handles = server.live().all();
     for handle in &handles {
-        handle.lock().settled = false;
+        handle.settled.store(false, Ordering::Release);
         // One that has ended has stored everything.
         let _ = handle.tell(Message::Event(Event::Settle)).await;
     }

@@ -29,6 +29,36 @@ fn no_acknowledged_word_is_lost_or_doubled_when_the_server_is_killed() {
     runtime.block_on(killed(rounds()));
 }
 
+#[test]
+fn what_was_saved_is_in_the_file_when_the_server_was_stopped() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(stopped());
+}
+
+async fn stopped() {
+    let folder = tempfile::Builder::new().prefix("cru-stop-live-").tempdir().unwrap();
+    let place = Place::below(folder.path(), cru_binary().as_ref());
+    std::fs::create_dir_all(&place.vault).unwrap();
+    let file = place.vault.join("note.md");
+    std::fs::write(&file, "begin\n").unwrap();
+    let running = place.start(0).unwrap();
+    let account =
+        Account::pair(running.address, &running.code, &"c0ffee00".repeat(8)).await.unwrap();
+    let session = account.open("vault", "note.md").await.unwrap();
+    let ledger = Arc::new(Ledger::default());
+    let (_server, at) = watch::channel(Some(running.address));
+    let (stop, stopped) = watch::channel(false);
+    let writer = Writer::new("w0", &account.token, session, Arc::clone(&ledger));
+    let writer = tokio::spawn(writer.run(Orders { server: at, stop: stopped, pace: PACE }));
+    ledger.until_acks(5).await;
+    stop.send(true).unwrap();
+    writer.await.unwrap().unwrap();
+    let known = ledger.words();
+    running.stop().unwrap();
+    let on_disk = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(known.faults_in(&on_disk), Faults::default(), "{on_disk:?}\n{}", log(&place));
+}
+
 async fn killed(rounds: usize) {
     let folder = tempfile::Builder::new()
         .prefix("cru-crash-live-")

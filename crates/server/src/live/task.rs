@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crucible_core::id::{NoteId, VaultId, VersionId};
@@ -151,6 +152,7 @@ impl Task {
         if moved {
             self.note_people();
         }
+        self.handle.settled.store(self.room.is_flushed(), Ordering::Release);
         over
     }
 
@@ -159,7 +161,6 @@ impl Task {
         let mut shared = self.handle.lock();
         let left: Vec<_> = shared.people.difference(&present).copied().collect();
         shared.people = present;
-        shared.settled = self.room.is_flushed();
         drop(shared);
         for who in left {
             self.server.live().notice(&self.handle, "left", Some(who));
