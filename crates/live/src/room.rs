@@ -136,6 +136,9 @@ pub struct Begun {
     pub epoch: String,
     /// What Layer 1 has.
     pub flushed: Flushed,
+    /// The journal has an older one, and the intent that led to this: it hears of it with the
+    /// first write, or the next intent would hide that this one was fulfilled.
+    pub flushed_unwritten: bool,
     /// The text of [`Flushed`] as the file has it; for its line ends.
     pub ends: Ends,
     /// The document's version.
@@ -437,7 +440,7 @@ impl Room {
             turn: begun.turn,
             journal_bytes: begun.journal_bytes,
             flushed: begun.flushed,
-            flushed_unwritten: false,
+            flushed_unwritten: begun.flushed_unwritten,
             ends: begun.ends,
             editors: begun.editors,
             unsaved,

@@ -66,11 +66,13 @@ impl Stored {
     }
 
     /// Decides what became of the intent: `version` is what Layer 1 has stored of it, if anything.
-    pub fn resolve(&mut self, version: Option<VersionId>) {
-        let Some(Intent { hash, at, turn, .. }) = self.intent.take() else { return };
+    /// Says whether that is news, which the journal does not have.
+    pub fn resolve(&mut self, version: Option<VersionId>) -> bool {
+        let Some(Intent { hash, at, turn, .. }) = self.intent.take() else { return false };
         if let Some(base) = version {
             self.fulfil(Flushed { base, hash, at, turn });
         }
+        version.is_some()
     }
 
     /// What opens its document.
@@ -98,12 +100,13 @@ impl Stored {
     }
 
     /// The room, once its document is open at this version and its file is known.
-    pub fn begun(&self, version: Version, ends: Ends) -> Begun {
+    pub fn begun(&self, version: Version, ends: Ends, flushed_unwritten: bool) -> Begun {
         let records = self.turns.values().flatten();
         Begun {
             id: self.id.clone(),
             epoch: self.epoch.clone(),
             flushed: self.flushed.clone(),
+            flushed_unwritten,
             ends,
             version,
             turn: self.turn(),

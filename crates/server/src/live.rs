@@ -303,7 +303,7 @@ pub async fn open(server: &Arc<Server>, subject: Subject) -> Result<(Handle, boo
         authors: BTreeMap::new(),
         editors: Vec::new(),
     };
-    let begun = stored.begun(version, Ends::of(&subject.text));
+    let begun = stored.begun(version, Ends::of(&subject.text), false);
     let session =
         Session { vault: subject.vault, note: subject.note, opened_ms: server.now_ms(), stored };
     let (handle, messages) = handle(&session, subject.vault_name, subject.path, doc);
@@ -412,7 +412,7 @@ async fn take_up(server: &Arc<Server>, id: &str) -> Result<(), ApiError> {
     let live = server.live();
     let Some(session) = live.journal.load(id).await? else { return Ok(()) };
     let Session { vault, note, opened_ms, mut stored } = session;
-    let (vault_name, path, file) = {
+    let (decided, (vault_name, path, file)) = {
         let intent = stored.intent.clone();
         let base = stored.flushed.base;
         let (made, rest) = server
@@ -425,12 +425,11 @@ async fn take_up(server: &Arc<Server>, id: &str) -> Result<(), ApiError> {
                 Ok((made, base_of(s, &vault, &base)?))
             })
             .await?;
-        stored.resolve(made);
-        rest
+        (stored.resolve(made), rest)
     };
     let doc = live.next_doc.fetch_add(1, Ordering::Relaxed);
     let version = task::open_again(live, doc, &stored).await?;
-    let begun = stored.begun(version, Ends::of(&file));
+    let begun = stored.begun(version, Ends::of(&file), decided);
     let session = Session { vault, note, opened_ms, stored };
     let (handle, messages) = handle(&session, vault_name, path, doc);
     start(server, handle, Room::new(begun, server.now_ms()), messages);

@@ -323,6 +323,28 @@ fn a_full_disk_acknowledges_nothing_and_loses_nothing() {
 }
 
 #[test]
+fn a_checkpoint_that_a_restart_found_is_known_at_the_next_one_too() {
+    let mut world = joined(NOTE, &[0]);
+    world.layer1_waits = true;
+    world.type_something(0);
+    world.flush(0);
+    world.wait(QUIET_MS);
+    world.save_unheard();
+    world.crash();
+    world.connect(0);
+    world.rest();
+    // Nothing but the intent of another one is written down, and that comes to nothing.
+    world.type_something(0);
+    world.flush(0);
+    world.wait(QUIET_MS);
+    world.lose_save();
+    world.crash();
+    world.layer1_waits = false;
+    world.settle();
+    world.check();
+}
+
+#[test]
 fn a_checkpoint_is_known_again_after_a_crash_though_a_write_failed_meanwhile() {
     let mut world = joined(NOTE, &[0]);
     world.layer1_waits = true;

@@ -271,11 +271,12 @@ impl World {
             });
         }
         let version = self.reopen();
-        let stored = self.stored.as_mut().unwrap();
+        // What a crash left undecided is decided in memory; the disk hears of it with a write.
+        let mut stored = self.stored.clone().unwrap();
         let made = stored.intent.as_ref().and_then(|i| self.layer1.made(i.base, &i.stored));
-        stored.resolve(made);
+        let decided = stored.resolve(made);
         let base = self.layer1.text(number(stored.flushed.base));
-        let begun = stored.begun(version, Ends::of(&base));
+        let begun = stored.begun(version, Ends::of(&base), decided);
         self.room = Some(Room::new(begun, self.now));
         let head = self.layer1.head();
         self.event(Event::Outside(head));
@@ -378,6 +379,11 @@ impl World {
     pub fn save_unheard(&mut self) {
         let (base, text) = self.saves.pop_front().unwrap();
         self.layer1.write(number(base), Some(text));
+    }
+
+    /// Layer 1 never hears of the checkpoint that waits.
+    pub fn lose_save(&mut self) {
+        self.saves.pop_front().unwrap();
     }
 
     /// The server is killed: what was under way may or may not have been done.
