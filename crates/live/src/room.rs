@@ -89,7 +89,7 @@ pub struct Flushed {
 pub struct Intent {
     /// On top of this version.
     pub base: VersionId,
-    /// Hash of the bytes that Layer 1 stores: with the file's own line ends.
+    /// The content hash of the version that Layer 1 makes: of the text with the file's own line ends.
     pub stored: ContentHash,
     /// What [`Flushed`] will be, but for the version's name.
     pub hash: ContentHash,

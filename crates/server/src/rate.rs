@@ -25,9 +25,11 @@ struct Bucket {
 impl Bucket {
     fn take(self, rate: Rate, now_ms: u64) -> Result<Self, u64> {
         let depth_ms = u64::from(rate.burst).saturating_mul(rate.refill_ms);
-        // It is never further from full than when it is empty, unless the clock was set back.
+        // It is never further from full than when it is empty, unless the clock was set back: then
+        // it begins anew, or nobody would come in until the old time is reached.
         let empty_ms = now_ms.saturating_add(depth_ms);
-        let full_at_ms = self.full_at_ms.clamp(now_ms, empty_ms).saturating_add(rate.refill_ms);
+        let before_ms = if self.full_at_ms > empty_ms { now_ms } else { self.full_at_ms };
+        let full_at_ms = before_ms.max(now_ms).saturating_add(rate.refill_ms);
         match full_at_ms.checked_sub(now_ms.saturating_add(depth_ms)) {
             None | Some(0) => Ok(Self { full_at_ms }),
             Some(wait_ms) => Err(wait_ms),
@@ -107,6 +109,14 @@ mod tests {
         assert_eq!(gate.is_open(&1, 50_999), Err(1));
         assert_eq!(admitted(&mut gate, 1, 51_000, 10), 1);
         assert_eq!(admitted(&mut gate, 1, 90_000, 10), 3);
+    }
+
+    #[test]
+    fn a_clock_set_back_shuts_nobody_out() {
+        let mut gate = Gate::new(RATE, 9);
+        assert_eq!(admitted(&mut gate, 1, 5_000_000, 10), 3);
+        assert_eq!(admitted(&mut gate, 1, 1_400_000, 10), 3);
+        assert_eq!(admitted(&mut gate, 1, 1_401_000, 10), 1);
     }
 
     #[test]

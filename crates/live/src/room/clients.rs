@@ -358,6 +358,7 @@ impl Room {
         } else if self.inbox_bytes + batch.bytes() > INBOX_BYTES_MAX {
             Some(Status::RateLimited)
         } else if !client.has_document
+            || self.settling
             || matches!(self.ending, Some(Ending::Asked | Ending::NotText | Ending::Renewed))
         {
             // It keeps what it wrote, and brings it to the next session.

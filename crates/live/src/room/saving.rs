@@ -93,7 +93,7 @@ impl Room {
         let file = self.ends.restore(text);
         let intent = Intent {
             base: self.flushed.base,
-            stored: ContentHash::of_blob(file.as_bytes()),
+            stored: ContentHash::of_text(&file),
             hash,
             at: version,
             turn: self.turn,

@@ -107,7 +107,7 @@ impl Layer1 {
     fn made(&self, base: VersionId, stored: &ContentHash) -> Option<VersionId> {
         let base = number(base);
         let made = |(parents, text): &(Vec<usize>, Option<String>)| {
-            let hash = text.as_ref().map(|text| ContentHash::of_blob(text.as_bytes()));
+            let hash = text.as_deref().map(ContentHash::of_text);
             *parents == [base] && hash.as_ref() == Some(stored)
         };
         self.versions.iter().position(made).map(version_id)
