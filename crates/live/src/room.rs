@@ -594,7 +594,8 @@ impl Room {
                 self.ask(Busy::Reading, Ask::Text);
             } else if self.journal_is_long() {
                 self.ask(Busy::Compacting, Ask::Snapshot);
-            } else if self.flushed_unwritten && self.may_try(now_ms) {
+            } else if self.flushed_unwritten && self.saving.is_none() && self.may_try(now_ms) {
+                // Not beside a checkpoint: what that makes of it would be overwritten by this.
                 self.write(Then::Flushed(self.flushed.clone()), Write::default());
             } else if self.may_end(now_ms) {
                 self.write(Then::Over, Write { over: true, ..Write::default() });
