@@ -609,6 +609,8 @@ impl Room {
         self.asked = None;
         self.in_vain = 0;
         match (self.busy.take(), answer) {
+            // Handed over, or nothing that we asked: no answer says more.
+            (Some(Busy::Handing), _) | (None, _) => {}
             (Some(busy), Answer::Unreadable | Answer::Absent) => self.unanswered(now_ms, busy),
             (Some(Busy::Importing(turn)), Answer::Imported(verdicts, merged, version, look_us)) => {
                 self.imported(now_ms, turn, verdicts, merged, version, look_us);
@@ -629,9 +631,6 @@ impl Room {
                 let write = Write { snapshot: Some((self.turn, bytes)), ..Write::default() };
                 self.write(Then::Compacted, write);
             }
-            // Handed over; or nothing we asked: the document is not what we think it is, and what
-            // the journal has is what counts.
-            (Some(Busy::Handing), _) | (None, _) => {}
             (Some(busy), answer) => {
                 debug_assert!(false, "{answer:?} to {busy:?}");
                 self.end(Ending::Renewed);
