@@ -11,7 +11,7 @@ pub mod measure;
 mod ours;
 mod peers;
 mod proxy;
-mod report;
+pub mod report;
 mod sets;
 mod syncthing;
 mod tool;

@@ -240,16 +240,22 @@ fn shortfalls(text: &mut String, findings: &Findings) {
             short.push(format!("{}: {speed:.1} MB/s, aim {aim}", merge.what));
         }
     }
-    text.push_str("\n## What falls short\n\n");
+    falls_short(text, "## What falls short", &short, &findings.troubles);
+}
+
+/// The list at the end of a bench's part: what missed its aim, and what could not be measured.
+pub fn falls_short(text: &mut String, heading: &str, short: &[String], troubles: &[String]) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "\n{heading}\n");
     if short.is_empty() {
         text.push_str("Nothing of what was measured.\n");
     }
-    for sentence in &short {
+    for sentence in short {
         let _ = writeln!(text, "- {sentence}");
     }
-    if !findings.troubles.is_empty() {
+    if !troubles.is_empty() {
         text.push_str("\nNot measured:\n\n");
-        for trouble in &findings.troubles {
+        for trouble in troubles {
             let _ = writeln!(text, "- {trouble}");
         }
     }

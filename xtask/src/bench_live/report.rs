@@ -10,6 +10,7 @@ use super::load::{Cost, Load};
 use super::side::Side;
 use super::{Both, IDLE_ROOMS, hocuspocus, ours};
 use crate::bench::live_part::HEADING;
+use crate::bench::report::falls_short;
 
 /// What the rooms that nobody types in may take.
 const IDLE_KIB_MAX: u64 = 150_000_000 / 1024;
@@ -191,19 +192,7 @@ fn shortfalls(text: &mut String, findings: &Findings) {
         let Loss { lost, doubled, .. } = loss;
         short.push(format!("kill -9: {lost} acknowledged edits lost, {doubled} doubled, aim 0"));
     }
-    text.push_str("\n### What of live sessions falls short\n\n");
-    if short.is_empty() {
-        text.push_str("Nothing of what was measured.\n");
-    }
-    for sentence in &short {
-        let _ = writeln!(text, "- {sentence}");
-    }
-    if !findings.troubles.is_empty() {
-        text.push_str("\nNot measured:\n\n");
-        for trouble in &findings.troubles {
-            let _ = writeln!(text, "- {trouble}");
-        }
-    }
+    falls_short(text, "### What of live sessions falls short", &short, &findings.troubles);
 }
 
 /// The median of each figure.
