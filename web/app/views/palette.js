@@ -42,6 +42,8 @@ export function Palette({ onClose }) {
       setFound({ q, hits: [], indexing: false });
       return undefined;
     }
+    // Somebody is quicker than the list of vaults: asked when it is there.
+    if (!name) return undefined;
     const abort = new AbortController();
     const timer = setTimeout(() => {
       get(`${at("notes", name, "search")}${query({ q, limit: HITS })}`, { signal: abort.signal })
@@ -53,7 +55,7 @@ export function Palette({ onClose }) {
       clearTimeout(timer);
       abort.abort();
     };
-  }, [typed]);
+  }, [typed, name]);
 
   const shown = new Set(named.map(({ path }) => path));
   const hits = found.hits.filter((hit) => (

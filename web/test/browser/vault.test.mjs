@@ -180,6 +180,24 @@ test("looking for words makes no note, and says what it does", story({ "a.md": "
   await world.onDisk("keel.md", () => true);
 }));
 
+test("who types before the vault is there finds words all the same", story({ "a.md": "the mast\n" }, async (world) => {
+  const page = await person(world);
+  let answer = () => {};
+  const held = new Promise((go) => { answer = () => go(undefined); });
+  await page.route("**/api/vaults/vault", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.reload();
+  await page.getByLabel("Vault pages").waitFor({ state: "attached" });
+  await page.keyboard.press("/");
+  await page.keyboard.type("mast");
+  const says = page.locator(".palette [role=status]");
+  await until(() => says.textContent(), (text) => text === "Searching…");
+  answer();
+  await until(() => page.getByRole("option").allTextContents(), (all) => /the mast/.test(all[0] ?? ""));
+}));
+
 const MANY = Object.fromEntries(Array.from({ length: 80 }, (_, n) => [`n${n}.md`, `note ${n}\n`]));
 
 test("the first click in a scrolled tree opens what was clicked", story(MANY, async (world) => {
