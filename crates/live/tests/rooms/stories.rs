@@ -2,7 +2,7 @@
 
 use crucible_live::frames::{BatchId, CrdtType, Message, Status};
 use crucible_live::limits::{
-    DISBELIEF_MS, FRAMES_PER_S, IDLE_MS, LAG_MS, LEFT_MS, OUTBOX_BYTES_MAX, QUIET_MS,
+    DISBELIEF_MS, FRAMES_PER_S, IDLE_MS, LAG_MS, LEFT_MS, OUTBOX_BYTES_MAX, QUIET_MS, RETRY_MS,
 };
 use crucible_live::room::{Closing, Content, Event, Role};
 use loro::awareness::EphemeralStore;
@@ -362,6 +362,32 @@ fn a_checkpoint_is_known_again_after_a_crash_though_a_write_failed_meanwhile() {
     world.save_unheard();
     world.crash();
     world.layer1_waits = false;
+    world.settle();
+    world.check();
+}
+
+#[test]
+fn what_layer_1_had_is_not_written_over_what_a_checkpoint_became_meanwhile() {
+    let mut world = joined(NOTE, &[0]);
+    world.layer1_waits = true;
+    let word = world.type_something(0);
+    world.flush(0);
+    world.wait(QUIET_MS);
+    world.disk_full = true;
+    world.type_something(0);
+    world.flush(0);
+    world.rest();
+    world.disk_full = false;
+    // Whatever is tried again now is on its way when the checkpoint is done.
+    world.now += RETRY_MS.0;
+    world.pass();
+    world.save();
+    world.layer1_waits = false;
+    world.rest();
+    let head = world.layer1.head();
+    world.event(Event::Outside(head));
+    world.rest();
+    assert_eq!(world.pages[0].text().matches(&word).count(), 1, "{:?}", world.pages[0].text());
     world.settle();
     world.check();
 }

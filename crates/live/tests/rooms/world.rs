@@ -242,7 +242,7 @@ impl World {
     fn question(&mut self, ask: Ask) -> Reply {
         let (doc, ticks) = (1, std::cell::Cell::new(0));
         let odds = self.rng.below(3_000) as u64;
-        self.documents.answer(Question { doc, ask }, || {
+        self.documents.answer(Question { doc, ask, no: 0 }, || {
             ticks.set(ticks.get() + odds);
             ticks.get()
         })
@@ -353,15 +353,12 @@ impl World {
                 self.keep(write);
                 self.event(Event::Journaled);
             }
-        } else if !self.layer1_waits
-            && let Some((base, text)) = self.saves.pop_front()
-        {
+        } else if !self.layer1_waits && !self.saves.is_empty() {
             if self.disk_full {
+                self.saves.pop_front();
                 self.event(Event::SaveFailed("the disk is full".to_owned()));
             } else {
-                let new = self.layer1.write(number(base), Some(text));
-                let head = self.layer1.head();
-                self.event(Event::Saved(version_id(new), head));
+                self.save();
             }
         } else {
             return false;
@@ -375,10 +372,17 @@ impl World {
         }
     }
 
+    /// Layer 1 stores the checkpoint under way, whatever else is.
+    pub fn save(&mut self) {
+        let new = self.save_unheard();
+        let head = self.layer1.head();
+        self.event(Event::Saved(version_id(new), head));
+    }
+
     /// Layer 1 stores the checkpoint under way, and the room does not hear of it.
-    pub fn save_unheard(&mut self) {
+    pub fn save_unheard(&mut self) -> usize {
         let (base, text) = self.saves.pop_front().unwrap();
-        self.layer1.write(number(base), Some(text));
+        self.layer1.write(number(base), Some(text))
     }
 
     /// Layer 1 never hears of the checkpoint that waits.
