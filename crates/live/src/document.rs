@@ -38,6 +38,10 @@ pub const HOST_PEERS: Range<Peer> = (u64::MAX - u32::MAX as u64)..u64::MAX;
 /// library. 2^28 take a fifth of a second.
 const EDIT_STEPS_MAX: usize = 1 << 28;
 
+/// What came since the last look is taken by an attached mirror up to this size, in bytes: typing,
+/// not a whole text with all lines changed, which takes the attached library minutes.
+const ATTACHED_BYTES_MAX: usize = 16 << 10;
+
 /// A state of the document: which edits of whom are in it. Encoded as the library's version vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocVersion(Vec<u8>);
@@ -144,10 +148,11 @@ struct Log {
 pub struct Document {
     doc: LoroDoc,
     /// What a client has that was there from the beginning: it never saw foreign bytes, only what
-    /// `doc` made of them. `None` when not even that can be had; then nothing is given out.
+    /// `doc` made of them, and with each look it is attached, as clients are. `None` when not even
+    /// that can be had; then nothing is given out.
     mirror: Option<LoroDoc>,
     log: Log,
-    /// So many of the log's updates have been looked at.
+    /// So many of the log's updates have been looked at, here and in the mirror.
     looked: usize,
     /// So many are in the mirror.
     mirrored: usize,
@@ -189,7 +194,7 @@ impl Document {
             poisoners: BTreeSet::new(),
             bytes_at_most,
         };
-        document.mirror_anew();
+        document.mirror_anew(Look::Later);
         Ok(document)
     }
 
@@ -226,6 +231,14 @@ impl Document {
             return Ok(Imported { peers: BTreeSet::new() });
         }
         self.take(sender, update, (&before, &new), look).inspect_err(|_| self.rebuild())?;
+        if look == Look::Now {
+            if !self.mirrors(look) {
+                self.log.updates.pop();
+                self.begin_anew();
+                return Err(Refusal::Panicked);
+            }
+            self.looked = self.log.updates.len();
+        }
         if self.log.updates.len() >= IMPORTS_MAX {
             // Without one, the log is long for longer.
             let _ = self.snapshot();
@@ -275,38 +288,47 @@ impl Document {
             guarded(|| looked_at(&self.doc)).ok_or(Refusal::Panicked)?.ok_or(Refusal::Malformed)?;
         }
         self.log.updates.push((sender, update.into()));
-        if look == Look::Now {
-            self.looked = self.log.updates.len();
-        }
         Ok(())
     }
 
-    /// Looks at the text, and lets the mirror take what it lacks. What breaks either is taken out
-    /// again, with all that builds on it; who brought it is in [`Self::poisoners`].
+    /// Looks at the text, here and in the mirror. What breaks either is taken out again, with all
+    /// that builds on it; who brought it is in [`Self::poisoners`].
     pub fn look(&mut self) {
         let taken = self.log.updates.len();
-        let looked = self.looked == taken || guarded(|| looked_at(&self.doc)).flatten().is_some();
-        if looked && self.mirrors() {
+        if self.looked == taken && self.mirrored == taken {
+            return;
+        }
+        if guarded(|| looked_at(&self.doc)).flatten().is_some() && self.mirrors(Look::Now) {
             self.looked = taken;
         } else {
             self.sift();
         }
     }
 
-    /// Lets the mirror take what it lacks, if it can.
-    fn mirrors(&mut self) -> bool {
+    /// Lets the mirror take what it lacks, if it can. With a look, the document has been looked at,
+    /// and the mirror then has to show the same. It is attached for that: so it takes edits by their
+    /// places in the text, as clients do, where what was mangled may break or leave another text.
+    fn mirrors(&mut self, look: Look) -> bool {
         let taken = self.log.updates.len();
         let Some(mirror) = &self.mirror else { return false };
-        if self.mirrored == taken {
+        if self.mirrored == taken && (look == Look::Later || self.looked == taken) {
             return true;
         }
         let doc = &self.doc;
         let took = guarded(|| {
             let had = mirror.oplog_vv();
             let update = exported(doc, ExportMode::updates(&had))?;
+            match look {
+                Look::Now if update.len() <= ATTACHED_BYTES_MAX => mirror.checkout_to_latest(),
+                _ => mirror.detach(),
+            }
             let status = mirror.import(&update).ok()?;
             let whole = status.pending.is_none() && mirror.oplog_vv() == doc.oplog_vv();
-            whole.then_some((had, update))
+            let alike = look == Look::Later || {
+                mirror.checkout_to_latest();
+                shown(mirror) == shown(doc)
+            };
+            (whole && alike).then_some((had, update))
         });
         self.newest = took.flatten();
         if self.newest.is_none() {
@@ -318,24 +340,25 @@ impl Document {
     }
 
     /// A mirror of what the log has.
-    fn mirror_anew(&mut self) {
+    fn mirror_anew(&mut self, look: Look) {
         let whole = Log { snapshot: Arc::clone(&self.log.snapshot), updates: Vec::new() };
         let old = std::mem::replace(&mut self.mirror, guarded(|| whole.replay()).flatten());
         guarded(|| drop(old));
         self.mirrored = 0;
-        self.mirrors();
+        self.mirrors(look);
     }
 
-    /// Takes what was not looked at, or is in no mirror, again, one by one, without what breaks.
+    /// Takes what was not looked at again, one by one, without what breaks.
     fn sift(&mut self) {
-        let unproven = self.log.updates.split_off(self.looked.min(self.mirrored));
+        let unproven = self.log.updates.split_off(self.looked);
         self.begin_anew();
         for (sender, update) in unproven {
             let imported = guarded(|| self.doc.import(&update).ok());
             let whole = imported.flatten().is_some_and(|status| status.pending.is_none());
             let good = whole && guarded(|| looked_at(&self.doc)).flatten().is_some();
             self.log.updates.push((sender, update));
-            if good && self.mirrors() {
+            // Where there is no mirror any more, this update is not the cause.
+            if good && (self.mirror.is_none() || self.mirrors(Look::Now)) {
                 self.looked = self.log.updates.len();
             } else {
                 self.log.updates.pop();
@@ -348,8 +371,10 @@ impl Document {
     /// Document and mirror of what the log has.
     fn begin_anew(&mut self) {
         self.rebuild();
+        self.looked = 0;
+        guarded(|| looked_at(&self.doc));
+        self.mirror_anew(Look::Now);
         self.looked = self.log.updates.len();
-        self.mirror_anew();
     }
 
     /// Who brought what broke the document after it had been taken; told once. Then the others
@@ -401,9 +426,7 @@ impl Document {
     /// # Errors
     /// [`Unreadable`] when no client could take it.
     pub fn news(&mut self, before: &DocVersion) -> Result<Vec<u8>, Unreadable> {
-        if !self.mirrors() {
-            self.sift();
-        }
+        self.bring_to_mirror();
         match self.newest.take() {
             Some((had, update)) if had == before.vector() => Ok(update),
             _ => self.updates_since(before),
@@ -418,11 +441,15 @@ impl Document {
         self.given(ExportMode::updates(&known.vector()))
     }
 
-    /// What the mirror gives.
-    fn given(&mut self, mode: ExportMode<'_>) -> Result<Vec<u8>, Unreadable> {
-        if !self.mirrors() {
+    fn bring_to_mirror(&mut self) {
+        if !self.mirrors(Look::Later) {
             self.sift();
         }
+    }
+
+    /// What the mirror gives.
+    fn given(&mut self, mode: ExportMode<'_>) -> Result<Vec<u8>, Unreadable> {
+        self.bring_to_mirror();
         let mirror = self.mirror.as_ref().ok_or(Unreadable)?;
         guarded(|| exported(mirror, mode)).flatten().ok_or(Unreadable)
     }
@@ -468,7 +495,7 @@ impl Document {
         let update = exported(&fork, ExportMode::updates(&past)).ok_or(Unreadable)?;
         self.replay(OURS, &update)?;
         self.looked = self.log.updates.len();
-        self.mirrors();
+        self.mirrors(Look::Later);
         Ok((update, DocVersion::of(&fork.oplog_vv())))
     }
 
@@ -496,7 +523,7 @@ impl Document {
             guarded(|| drop(old));
             self.log = log;
             self.looked = 0;
-            self.mirror_anew();
+            self.mirror_anew(Look::Later);
         }
         Ok(Arc::clone(&self.log.snapshot))
     }
@@ -592,9 +619,14 @@ fn looked_at(doc: &LoroDoc) -> Option<()> {
     Some(())
 }
 
+/// The text that a document is at.
+fn shown(doc: &LoroDoc) -> String {
+    doc.get_text(CONTAINER).to_string()
+}
+
 fn current_text(doc: &LoroDoc) -> String {
     doc.checkout_to_latest();
-    let text = doc.get_text(CONTAINER).to_string();
+    let text = shown(doc);
     doc.detach();
     text
 }

@@ -1,17 +1,20 @@
 //! Documents in a process of their own: what a server asks of it and what it answers, as messages
 //! over a pipe (`docs/decisions/0015`).
 //!
-//! Invariants: one answer to each ask, in order; nothing here is the only copy of anything: whoever
-//! asks has the snapshot and the journal, and opens the document again after the process ended.
+//! Invariants: one answer to each ask; a document that takes its time keeps no other waiting while
+//! fewer than [`WORKERS`] do; nothing here is the only copy of anything: whoever asks has the
+//! snapshot and the journal, and opens the document again after the process ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender as Channel, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use minicbor::{Decode, Encode};
 
 use crate::document::{DocVersion, Document, Look, Peer, Refusal, Sender};
-use crate::limits::MESSAGE_BYTES_MAX;
+use crate::limits::{MESSAGE_BYTES_MAX, WORKERS};
 
 /// Which document, as the asking side numbers them.
 pub type DocId = u64;
@@ -57,7 +60,7 @@ pub enum Ask {
         #[cbor(with = "minicbor::bytes")]
         Vec<u8>,
     ),
-    /// The text.
+    /// The text, for the session.
     #[n(4)]
     Text,
     /// Make this text of what the document was at these versions together.
@@ -72,6 +75,9 @@ pub enum Ask {
     /// Forget the document.
     #[n(8)]
     Close,
+    /// The text, for somebody else: poisoners stay to be told to the session.
+    #[n(9)]
+    Show,
 }
 
 /// A [`DocVersion`]'s bytes.
@@ -170,7 +176,7 @@ pub enum Answer {
         Vec<u8>,
         #[n(1)] Version,
     ),
-    /// To `Text`, with its version.
+    /// To `Text` and `Show`, with its version.
     #[n(3)]
     Text(#[n(0)] String, #[n(1)] Version),
     /// To `EditAt`: the update that did it, the version that has exactly that text, and the
@@ -211,14 +217,17 @@ pub struct Question {
     /// What.
     #[n(1)]
     pub ask: Ask,
+    /// Names its reply: those to other documents may come before.
+    #[n(2)]
+    pub no: u64,
 }
 
-/// An answer and its document.
+/// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Reply {
-    /// Of which document.
+    /// To which question.
     #[n(0)]
-    pub doc: DocId,
+    pub no: u64,
     /// What.
     #[n(1)]
     pub answer: Answer,
@@ -239,43 +248,46 @@ struct Held {
 /// Documents by their numbers.
 #[derive(Default)]
 pub struct Documents {
-    open: BTreeMap<DocId, Held>,
+    open: Mutex<BTreeMap<DocId, Arc<Mutex<Held>>>>,
 }
 
 impl Documents {
-    /// Answers; `now_us` tells microseconds since whenever.
-    pub fn answer(&mut self, question: Question, now_us: impl Fn() -> u64) -> Reply {
-        let Question { doc, ask } = question;
-        let opened = match ask {
-            Ask::Seed(ref text) => Some(Ok((Document::seed(text), BTreeMap::new(), true))),
-            Ask::Open(ref snapshot, ref journal, ref owners) => Some(
-                reopened(snapshot, journal)
-                    .map(|document| (document, owners.iter().copied().collect(), false)),
-            ),
-            _ => None,
-        };
-        let answer = match opened {
-            Some(Ok((mut document, owners, is_new))) => {
-                document.look();
-                let snapshot = if is_new { document.snapshot() } else { Ok(Arc::from([])) };
-                let version = Version::from(&document.version());
-                self.open.insert(doc, Held { document, owners, claims: BTreeMap::new() });
-                snapshot.map_or(Answer::Unreadable, |s| Answer::Opened(version, s.to_vec()))
+    /// Answers; `now_us` tells microseconds since whenever. Waits for others only where they ask
+    /// of the same document.
+    pub fn answer(&self, question: Question, now_us: impl Fn() -> u64) -> Reply {
+        let Question { doc, ask, no } = question;
+        let reply = |answer| Reply { no, answer, poisoners: Vec::new() };
+        let opened = match &ask {
+            Ask::Seed(text) => Ok((Document::seed(text), BTreeMap::new())),
+            Ask::Open(snapshot, journal, owners) => reopened(snapshot, journal)
+                .map(|document| (document, owners.iter().copied().collect())),
+            Ask::Close => {
+                locked(&self.open).remove(&doc);
+                return reply(Answer::Done);
             }
-            Some(Err(Unopened)) => Answer::Unreadable,
-            None if matches!(ask, Ask::Close) => {
-                self.open.remove(&doc);
-                Answer::Done
+            _ => {
+                let held = locked(&self.open).get(&doc).map(Arc::clone);
+                return held.map_or(reply(Answer::Absent), |h| locked(&h).reply(no, ask, now_us));
             }
-            None => match self.open.get_mut(&doc) {
-                Some(held) => held.answer(ask, now_us),
-                None => Answer::Absent,
-            },
         };
-        let held = self.open.get_mut(&doc);
-        let poisoners = held.map(|held| held.document.poisoners()).unwrap_or_default();
-        Reply { doc, answer, poisoners: poisoners.into_iter().collect() }
+        let Ok((mut document, owners)) = opened else { return reply(Answer::Unreadable) };
+        document.look();
+        let snapshot = match ask {
+            Ask::Seed(_) => document.snapshot(),
+            _ => Ok(Arc::from([])),
+        };
+        let version = Version::from(&document.version());
+        let poisoners = document.poisoners().into_iter().collect();
+        let held = Held { document, owners, claims: BTreeMap::new() };
+        locked(&self.open).insert(doc, Arc::new(Mutex::new(held)));
+        let answer = snapshot.map_or(Answer::Unreadable, |s| Answer::Opened(version, s.to_vec()));
+        Reply { no, answer, poisoners }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic outside the documents' own guards ends the process.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Unopened;
@@ -290,6 +302,13 @@ fn reopened(snapshot: &[u8], journal: &[Brought]) -> Result<Document, Unopened> 
 }
 
 impl Held {
+    fn reply(&mut self, no: u64, ask: Ask, now_us: impl Fn() -> u64) -> Reply {
+        let is_show = ask == Ask::Show;
+        let answer = self.answer(ask, now_us);
+        let poisoners = if is_show { BTreeSet::new() } else { self.document.poisoners() };
+        Reply { no, answer, poisoners: poisoners.into_iter().collect() }
+    }
+
     fn answer(&mut self, ask: Ask, now_us: impl Fn() -> u64) -> Answer {
         let document = &mut self.document;
         match ask {
@@ -308,7 +327,9 @@ impl Held {
                 let version = Version::from(&document.version());
                 bytes.map_or(Answer::Unreadable, |bytes| Answer::Since(bytes, version))
             }
-            Ask::Text => Answer::Text(document.text(), Version::from(&document.version())),
+            Ask::Text | Ask::Show => {
+                Answer::Text(document.text(), Version::from(&document.version()))
+            }
             Ask::EditAt(at, text) => {
                 let at: Option<Vec<_>> = at.iter().map(|v| DocVersion::decode(&v.0)).collect();
                 let Some(at) = at.as_deref().and_then(DocVersion::join) else {
@@ -353,14 +374,16 @@ impl Held {
             }
             verdicts.push(verdict);
         }
-        let looked_us = if look {
-            let began_us = if each == Look::Now { began_us } else { now_us() };
+        let each_us = now_us().saturating_sub(began_us);
+        if look {
             self.document.look();
-            now_us().saturating_sub(began_us)
-        } else {
-            0
-        };
+        }
         let merged = self.document.news(&before);
+        let looked_us = match (look, each) {
+            (false, _) => 0,
+            (true, Look::Now) => now_us().saturating_sub(began_us),
+            (true, Look::Later) => now_us().saturating_sub(began_us + each_us),
+        };
         for at in self.document.poisoners_among(TURN..TURN + updates.len() as u64) {
             verdicts[(at - TURN) as usize] = Verdict::Refused(Why::Broke);
         }
@@ -391,20 +414,72 @@ impl Held {
 /// Senders of the turn at hand are numbered from here on; persons are below.
 const TURN: Sender = 1 << 62;
 
-/// Answers questions until the other end closes.
+/// Answers questions until the other end closes, [`WORKERS`] at a time.
 ///
 /// # Errors
-/// What the pipes say; a message that is none.
+/// What the pipes say; a message that is none; an answer that panicked.
 pub fn serve(
-    mut questions: impl Read,
+    questions: impl Read + Send + 'static,
     mut replies: impl Write,
-    now_us: impl Fn() -> u64,
+    now_us: impl Fn() -> u64 + Send + Sync + 'static,
 ) -> io::Result<()> {
-    let mut documents = Documents::default();
-    while let Some(question) = receive(&mut questions)? {
-        send(&mut replies, &documents.answer(question, &now_us))?;
+    let (asked, work) = channel();
+    let (answered, done) = channel();
+    let worker = Arc::new(Worker {
+        documents: Documents::default(),
+        work: Mutex::new(work),
+        now_us: Box::new(now_us),
+    });
+    for no in 0..WORKERS {
+        let (worker, answered) = (Arc::clone(&worker), answered.clone());
+        let thread = std::thread::Builder::new().name(format!("documents {no}"));
+        thread.stack_size(STACK_BYTES).spawn(move || worker.run(&answered))?;
+    }
+    std::thread::Builder::new().name("questions".into()).spawn(move || {
+        if let Err(error) = ask_all(questions, &asked) {
+            // Nobody hears it when all is over.
+            let _ = answered.send(Err(error));
+        }
+    })?;
+    while let Ok(reply) = done.recv() {
+        send(&mut replies, &reply?)?;
     }
     Ok(())
+}
+
+/// Stack of a thread that reads foreign bytes: what a process begins with.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Gives questions on, until there are no more.
+fn ask_all(mut questions: impl Read, asked: &Channel<Question>) -> io::Result<()> {
+    while let Some(question) = receive(&mut questions)? {
+        if asked.send(question).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What the threads that answer share.
+struct Worker {
+    documents: Documents,
+    work: Mutex<Receiver<Question>>,
+    now_us: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl Worker {
+    /// Answers until there are no more questions, or nobody who hears.
+    fn run(&self, answered: &Channel<io::Result<Reply>>) {
+        loop {
+            let Ok(question) = locked(&self.work).recv() else { return };
+            let answer = || self.documents.answer(question, &self.now_us);
+            let reply = catch_unwind(AssertUnwindSafe(answer));
+            let reply = reply.map_err(|_| io::Error::other("an answer panicked"));
+            if answered.send(reply).is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// Writes one message: its length in four bytes, and CBOR.

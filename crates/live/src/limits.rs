@@ -110,6 +110,10 @@ pub const UNLOOKED_MS: u64 = 500;
 /// found that did it: other sessions' updates end it too, until they are found.
 pub const IN_VAIN_MAX: u32 = 10;
 
+/// Questions that the process with the documents works on at a time, each of another document: so
+/// many that take long at once keep the others waiting.
+pub const WORKERS: usize = 8;
+
 /// Largest message between a server and the process that keeps its documents, in bytes: a journal
 /// and a snapshot.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;

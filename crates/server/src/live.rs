@@ -203,7 +203,7 @@ impl Live {
 
     /// The text of a session as its document has it.
     pub async fn text(&self, handle: &Handle) -> Result<String, ApiError> {
-        match self.documents.ask(handle.doc, Ask::Text).await.map(|reply| reply.answer) {
+        match self.documents.ask(handle.doc, Ask::Show).await.map(|reply| reply.answer) {
             Ok(Answer::Text(text, _)) => Ok(text),
             _ => Err(ApiError::new(Code::Unavailable, "the session is being opened again")
                 .hint("try again in a moment")),

@@ -115,8 +115,8 @@ pub struct Metrics {
     pub session_saves_failed: Counter,
     /// Connections that a room ended for what they sent or did not take.
     pub session_evictions: Counter,
-    /// Times that the process with the documents ended before it had answered.
-    pub documents_died: Counter,
+    /// Questions tried alone, after the process with the documents ended over them or others.
+    pub document_trials: Counter,
     requests: Mutex<BTreeMap<(String, u16), u64>>,
 }
 
@@ -158,9 +158,9 @@ impl Metrics {
                 &self.session_evictions,
             ),
             (
-                "documents_died_total",
-                "Times the process with the documents ended unasked.",
-                &self.documents_died,
+                "document_trials_total",
+                "Questions of live sessions tried alone after their process ended.",
+                &self.document_trials,
             ),
         ] {
             head(&mut out, name, "counter", help);

@@ -20,8 +20,8 @@ pub fn run() -> Outcome {
     // A system that has no such limit has the documents' own bounds.
     let _ = setrlimit(Resource::As, limit);
     let began = Instant::now();
-    let now_us = || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let (questions, replies) = (BufReader::new(stdin().lock()), BufWriter::new(stdout().lock()));
+    let now_us = move || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let (questions, replies) = (BufReader::new(stdin()), BufWriter::new(stdout().lock()));
     crucible_live::documents::serve(questions, replies, now_us).during("keeping documents")?;
     Ok(Exit::Ok)
 }

@@ -1,21 +1,21 @@
 //! The process with the documents, and its supervision (`docs/decisions/0015`).
 //!
-//! Invariants: asks of one document are answered in order; when the process ends, whoever waits
-//! hears so at once, and the next ask starts another; what may have ended it is tried in a process
-//! of its own, never in the one that others use.
+//! Invariants: no question is at the process that is not being worked on; when the process ends,
+//! whoever waits hears so at once, and the next ask starts another; what may have ended it is tried
+//! in a process of its own, never in the one that others use.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crucible_live::document::Sender as Writer;
 use crucible_live::documents::{Answer, Ask, Brought, DocId, Question, Reply, receive, send};
+use crucible_live::limits::WORKERS;
 use tokio::sync::{Semaphore, oneshot};
 
-/// Questions that wait for the process; each room has one at a time.
-const WAITING_MAX: usize = 16_384;
 /// Between two starts of the process, at least.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The longest time for one answer. (The largest document opens in under a second.)
@@ -44,7 +44,7 @@ pub type Spawner = Arc<dyn Fn() -> io::Result<Pipes> + Send + Sync>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the process with the documents has ended")]
 pub struct Died {
-    /// The question was the first without an answer: it may be what ended the process.
+    /// The question was being worked on: it may be what ended the process.
     pub suspect: bool,
 }
 
@@ -167,13 +167,16 @@ impl DocumentsHost {
     }
 }
 
-type Waiting = Arc<Mutex<Option<VecDeque<(DocId, oneshot::Sender<Result<Reply, Died>>)>>>>;
+/// Who waits for the reply of which number; `None` once the process has ended.
+type Waiting = Arc<Mutex<Option<BTreeMap<u64, oneshot::Sender<Reply>>>>>;
 
 /// One started process.
 struct Process {
-    questions: SyncSender<(Question, oneshot::Sender<Result<Reply, Died>>)>,
-    /// Who waits for the next replies; `None` once the process has ended.
+    questions: Sender<Question>,
     waiting: Waiting,
+    /// As many questions as it works on at a time.
+    turns: Semaphore,
+    next: AtomicU64,
     end: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -184,8 +187,8 @@ impl Process {
             Died { suspect: false }
         })?;
         let Pipes { questions: writes, replies: reads, complaints, end } = pipes;
-        let waiting: Waiting = Arc::new(Mutex::new(Some(VecDeque::new())));
-        let (questions, asked) = sync_channel(WAITING_MAX);
+        let waiting: Waiting = Arc::new(Mutex::new(Some(BTreeMap::new())));
+        let (questions, asked) = channel();
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let at_writer = Arc::clone(&waiting);
         let writer = thread("questions").spawn(move || write_all(writes, &asked, &at_writer));
@@ -202,7 +205,8 @@ impl Process {
             tracing::error!(%error, "no thread for the process with the documents");
             Died { suspect: false }
         })?;
-        Ok(Self { questions, waiting, end })
+        let (turns, next) = (Semaphore::new(WORKERS), AtomicU64::new(0));
+        Ok(Self { questions, waiting, turns, next, end })
     }
 
     fn is_alive(&self) -> bool {
@@ -210,33 +214,30 @@ impl Process {
     }
 
     async fn ask(&self, doc: DocId, ask: Ask) -> Result<Reply, Died> {
-        let (answer, answered) = oneshot::channel();
         let ended = Died { suspect: false };
-        self.questions.try_send((Question { doc, ask }, answer)).map_err(|_| ended)?;
+        // In the order in which they were asked.
+        let _turn = self.turns.acquire().await.map_err(|_| ended)?;
+        let no = self.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        held(&self.waiting).as_mut().ok_or(ended)?.insert(no, answer);
+        self.questions.send(Question { doc, ask, no }).map_err(|_| ended)?;
+        let suspect = Died { suspect: true };
         match tokio::time::timeout(ANSWER_MAX, answered).await {
-            Ok(answered) => answered.unwrap_or(Err(ended)),
+            Ok(answered) => answered.map_err(|_| suspect),
             Err(_) => {
                 tracing::error!(doc, "the process with the documents takes too long; it is ended");
                 let end = Arc::clone(&self.end);
-                // Whoever's question it does not come to an end with hears it as the suspect.
+                // Whoever else's question it was at hears it as a suspect as well.
                 drop(tokio::task::spawn_blocking(move || end()).await);
-                Err(Died { suspect: true })
+                Err(suspect)
             }
         }
     }
 }
 
 /// Dropping the pipe at the end ends the process.
-fn write_all(
-    mut pipe: Box<dyn Write + Send>,
-    asked: &Receiver<(Question, oneshot::Sender<Result<Reply, Died>>)>,
-    waiting: &Waiting,
-) {
-    while let Ok((question, answer)) = asked.recv() {
-        match held(waiting).as_mut() {
-            Some(waiting) => waiting.push_back((question.doc, answer)),
-            None => return,
-        }
+fn write_all(mut pipe: Box<dyn Write + Send>, asked: &Receiver<Question>, waiting: &Waiting) {
+    while let Ok(question) = asked.recv() {
         if let Err(error) = send(&mut pipe, &question) {
             tracing::debug!(%error, "the process with the documents takes no questions");
             end_all(waiting);
@@ -256,22 +257,18 @@ fn read_all(pipe: Box<dyn Read + Send>, waiting: &Waiting) {
                 break;
             }
         };
-        let next = held(waiting).as_mut().and_then(VecDeque::pop_front);
-        match next {
-            Some((doc, answer)) if doc == reply.doc => drop(answer.send(Ok(reply))),
-            _ => break,
+        match held(waiting).as_mut().and_then(|waiting| waiting.remove(&reply.no)) {
+            // Whoever asked may be gone.
+            Some(answer) => drop(answer.send(reply)),
+            None => break,
         }
     }
     end_all(waiting);
 }
 
-/// Tells all who wait; the first of them was being answered.
+/// Tells all who wait, who hear that nobody answers any more.
 fn end_all(waiting: &Waiting) {
-    let left = held(waiting).take().unwrap_or_default();
-    for (place, (_, answer)) in left.into_iter().enumerate() {
-        // Whoever asked may be gone.
-        let _ = answer.send(Err(Died { suspect: place == 0 }));
-    }
+    drop(held(waiting).take());
 }
 
 fn log_all(complaints: Box<dyn Read + Send>) {

@@ -221,7 +221,7 @@ impl Task {
                 // Another document's question ended the process, as far as one can see.
                 Err(died) if !died.suspect && try_ < TRIES_MAX => {}
                 Err(_) => {
-                    server.metrics().documents_died.add(1);
+                    server.metrics().document_trials.add(1);
                     return recover(live, &handle, ask).await;
                 }
             }

@@ -61,7 +61,7 @@ fn documents() -> std::io::Result<Pipes> {
     let (replies, answers) = std::io::pipe()?;
     std::thread::spawn(move || {
         let began = std::time::Instant::now();
-        let now_us = || u64::try_from(began.elapsed().as_micros()).unwrap();
+        let now_us = move || u64::try_from(began.elapsed().as_micros()).unwrap();
         // It ends as a process does: with its pipes.
         let _ = crucible_live::documents::serve(BufReader::new(asked), answers, now_us);
     });
