@@ -589,7 +589,8 @@ fn join_insertions(aligned: &Aligned<'_>, chunk: &Chunk, before: &str) -> Option
     let glue =
         ends.is_some_and(|(left, right)| would_glue(left, right)) || would_compound(&left, &right);
     let lines = |tokens: &[&str]| tokens.iter().any(|token| ended(token));
-    let tears = (lines(l) || lines(w)) && !l.last().is_some_and(|token| ended(token));
+    let apart = [l.last(), w.first()].into_iter().flatten().any(|token| ended(token));
+    let tears = (lines(l) || lines(w)) && !apart;
     (!glue && !tears).then(|| parts.concat().concat())
 }
 

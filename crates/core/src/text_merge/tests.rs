@@ -327,3 +327,12 @@ fn an_edit_that_both_made_counts_once_though_one_went_on_beside_it() {
         }
     }
 }
+
+#[test]
+fn lines_inserted_below_one_that_was_edited_both_stand() {
+    let base = "xx one\n# yy two\n";
+    let inserted = "xx one\nnew\n# yy two\n";
+    let edited = "14 xx one\n15\n# 12 yy two\n";
+    clean(base, inserted, edited, "14 xx one\n15\nnew\n# 12 yy two\n");
+    clean(base, edited, inserted, "14 xx one\nnew\n15\n# 12 yy two\n");
+}
