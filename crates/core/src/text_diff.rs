@@ -7,14 +7,18 @@
 //! Method: the common ends are trimmed, tokens that occur once on both sides anchor what is left
 //! (patience), and Myers' linear-space algorithm settles the stretches between the anchors. Where a
 //! stretch would cost more than [`STEPS_MAX`] allows, it is cut at the furthest point reached so
-//! far, as xdiff does, so that no input is quadratic. At last every pure insertion and deletion
-//! slides down as far as it can, so that two scripts over one base place equal changes equally.
+//! far, as xdiff does, so that no input is quadratic. Then every pure insertion and deletion slides
+//! down as far as it can, so that two scripts over one base place equal changes equally. At last
+//! lines are aligned anew where blank ones were kept at the price of edited ones ([`realign`]).
+
+mod realign;
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::lines::lines;
 use crate::words::words;
+use realign::realign;
 
 /// The steps that one diff aims not to exceed; larger inputs get a coarser search.
 pub const STEPS_MAX: usize = 1 << 24;
@@ -71,14 +75,39 @@ impl<'t> Interner<'t> {
     ///
     /// Bounded: about [`STEPS_MAX`] steps for inputs up to a million tokens, linear beyond.
     pub(crate) fn diff(&self, before: &[u32], after: &[u32]) -> Vec<Change> {
-        let total = before.len() + after.len();
-        let cost_max = (STEPS_MAX / total.max(1)).clamp(COST_RANGE.start, COST_RANGE.end);
-        let mut search = Search::new(before, after, &self.telling, cost_max);
+        let mut search = self.search(before, after);
         search.solve(0..before.len(), 0..after.len(), 0);
         let mut changes = search.changes;
         slide_down(before, after, &mut changes);
         changes
     }
+
+    /// Lists where two sequences of lines numbered here differ: as [`Self::diff`], but no line that
+    /// says nothing is kept at the price of one that was edited.
+    pub(crate) fn diff_lines(
+        &self,
+        before: &Sequence<'_, '_>,
+        after: &Sequence<'_, '_>,
+    ) -> Vec<Change> {
+        let script = self.diff(before.numbers, after.numbers);
+        let mut search = self.search(before.numbers, after.numbers);
+        realign(before, after, &script, &mut search);
+        let mut changes = search.changes;
+        slide_down(before.numbers, after.numbers, &mut changes);
+        changes
+    }
+
+    fn search<'n>(&'n self, before: &'n [u32], after: &'n [u32]) -> Search<'n> {
+        let total = before.len() + after.len();
+        let cost_max = (STEPS_MAX / total.max(1)).clamp(COST_RANGE.start, COST_RANGE.end);
+        Search::new(before, after, &self.telling, cost_max)
+    }
+}
+
+/// Lines and their numbers.
+pub(crate) struct Sequence<'l, 't> {
+    pub(crate) list: &'l [&'t str],
+    pub(crate) numbers: &'l [u32],
 }
 
 /// Lists the edits that turn `before` into `after`: whole lines first, then words in changed lines.
@@ -89,7 +118,7 @@ pub fn edits<'t>(before: &str, after: &'t str) -> Vec<Edit<'t>> {
     let old: Vec<&str> = lines(before).collect();
     let new: Vec<&str> = lines(after).collect();
     let (old_at, new_at) = (offsets(&old), offsets(&new));
-    for change in diff_tokens(&old, &new) {
+    for change in diff_listed(&old, &new) {
         let from = old_at[change.before.start];
         let old_words: Vec<&str> = words(&before[from..old_at[change.before.end]]).collect();
         let to = new_at[change.after.start];
@@ -122,7 +151,14 @@ pub fn apply(before: &str, edits: &[Edit<'_>]) -> String {
 
 /// Lists where two texts differ, in lines as [`lines`] counts them.
 pub fn diff_lines(before: &str, after: &str) -> Vec<Change> {
-    diff_tokens(&lines(before).collect::<Vec<_>>(), &lines(after).collect::<Vec<_>>())
+    diff_listed(&lines(before).collect::<Vec<_>>(), &lines(after).collect::<Vec<_>>())
+}
+
+fn diff_listed(before: &[&str], after: &[&str]) -> Vec<Change> {
+    let mut interner = Interner::default();
+    let (in_before, in_after) = (interner.number(before), interner.number(after));
+    let before = Sequence { list: before, numbers: &in_before };
+    interner.diff_lines(&before, &Sequence { list: after, numbers: &in_after })
 }
 
 fn diff_tokens(before: &[&str], after: &[&str]) -> Vec<Change> {

@@ -17,7 +17,7 @@ use std::ops::Range;
 use crate::conflict::{Hunk, Kept};
 use crate::limits::WORD_MERGE_BYTES_MAX;
 use crate::lines::{is_blank, lines};
-use crate::text_diff::{Change, Interner, offsets};
+use crate::text_diff::{Change, Interner, Sequence, offsets};
 use crate::words::{is_telling, words, would_compound, would_glue};
 use chunk::{Chunk, Kind, Three, chunks};
 pub(crate) use line_ends::{AsHunk, LineEnds};
@@ -222,12 +222,15 @@ impl<'t> Aligned<'t> {
         };
         let (base_numbers, winner_numbers) = (number(&base), number(&winner));
         let loser_numbers = number(&loser);
-        let mut to_winner = interner.diff(&base_numbers, &winner_numbers);
-        let mut to_loser = interner.diff(&base_numbers, &loser_numbers);
-        if unit == Unit::Words {
-            to_winner = tidy(&base, &winner, to_winner);
-            to_loser = tidy(&base, &loser, to_loser);
-        }
+        let diff = |side: &Tokens<'t>, numbers: &[u32]| match unit {
+            Unit::Lines => {
+                let before = Sequence { list: &base.list, numbers: &base_numbers };
+                interner.diff_lines(&before, &Sequence { list: &side.list, numbers })
+            }
+            Unit::Words => tidy(&base, side, interner.diff(&base_numbers, numbers)),
+        };
+        let to_winner = diff(&winner, &winner_numbers);
+        let to_loser = diff(&loser, &loser_numbers);
         let three = Three { base: &base_numbers, winner: &winner_numbers, loser: &loser_numbers };
         let chunks = chunks(&three, &to_winner, &to_loser);
         Self { base, winner, loser, to_winner, to_loser, chunks }
@@ -589,7 +592,8 @@ fn join_insertions(aligned: &Aligned<'_>, chunk: &Chunk, before: &str) -> Option
     let glue =
         ends.is_some_and(|(left, right)| would_glue(left, right)) || would_compound(&left, &right);
     let lines = |tokens: &[&str]| tokens.iter().any(|token| ended(token));
-    let tears = (lines(l) || lines(w)) && !l.last().is_some_and(|token| ended(token));
+    let apart = [l.last(), w.first()].into_iter().flatten().any(|token| ended(token));
+    let tears = (lines(l) || lines(w)) && !apart;
     (!glue && !tears).then(|| parts.concat().concat())
 }
 

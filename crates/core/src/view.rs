@@ -19,7 +19,7 @@ use crate::version_vector::VersionVector;
 
 /// The version of the merge algorithm, part of every merge version. Another number may merge
 /// otherwise; replicas that run different releases still converge (the larger id stays).
-pub const ALGORITHM: u16 = 1;
+pub const ALGORITHM: u16 = 2;
 
 /// Versions and their texts.
 pub trait Source: VersionRead {

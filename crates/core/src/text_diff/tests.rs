@@ -64,6 +64,21 @@ fn changes_that_slide_together_become_one() {
 }
 
 #[test]
+fn lines_that_were_edited_outweigh_a_blank_one_between_them() {
+    let changes = |before, after| {
+        let list = diff_lines(before, after).into_iter();
+        list.map(|change| (change.before, change.after)).collect::<Vec<_>>()
+    };
+    // The blank line below `one` is kept, not the one above what became of it.
+    assert_eq!(changes("one\n\n", "new\n\n1. one\n\nx\n"), [(0..1, 0..3), (2..2, 4..5)]);
+    assert_eq!(changes("one\n\n", "new\n\n1. one\n"), [(0..2, 0..3)]);
+    // Words that two lines share by accident do not count.
+    let rewritten =
+        changes("we had a day off\n\nto rest\n", "all is new here\n\nnow we take our time\n");
+    assert_eq!(rewritten, [(0..1, 0..1), (2..3, 2..3)]);
+}
+
+#[test]
 fn sequences_without_anchors_stay_cheap() {
     let mix = |by: u32| move |n: u32| ["a", "b", "c", "d"][(n.wrapping_mul(by) >> 30) as usize];
     let before: Vec<&str> = (0..200_000u32).map(mix(2_654_435_761)).collect();

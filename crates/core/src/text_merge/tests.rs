@@ -327,3 +327,25 @@ fn an_edit_that_both_made_counts_once_though_one_went_on_beside_it() {
         }
     }
 }
+
+#[test]
+fn lines_inserted_below_one_that_was_edited_both_stand() {
+    let base = "xx one\n# yy two\n";
+    let inserted = "xx one\nnew\n# yy two\n";
+    let edited = "14 xx one\n15\n# 12 yy two\n";
+    clean(base, inserted, edited, "14 xx one\n15\nnew\n# 12 yy two\n");
+    clean(base, edited, inserted, "14 xx one\nnew\n15\n# 12 yy two\n");
+}
+
+#[test]
+fn a_blank_line_is_not_kept_at_the_price_of_lines_that_were_edited() {
+    let base = "a\n\nxx one\n# yy two\n\nlast line\n";
+    let inserted = "a\n\nxx one\nnew\n# yy two\n\nlast line\n";
+    let edited = "8 a\n\n14 xx one\n15\n# 12 yy two\n13 \n16 last line\n";
+    let want = |lines| format!("8 a\n\n14 xx one\n{lines}# 12 yy two\n13 \n16 last line\n");
+    clean(base, inserted, edited, &want("15\nnew\n"));
+    clean(base, edited, inserted, &want("new\n15\n"));
+    let (base, inserted, edited) = ("one\n\n", "one two\n\n", "new\n\n1. one\n2.\n");
+    clean(base, inserted, edited, "new\n\n1. one two\n2.\n");
+    clean(base, edited, inserted, "new\n\n1. one two\n2.\n");
+}

@@ -46,6 +46,25 @@ fn reshaped(mut blocks: Vec<String>, edits: &[(u8, Index, Index)], mark: &str) -
     blocks
 }
 
+/// Writes words into lines, new lines and blank ones, and takes nothing away.
+fn added_to(lines: &[Vec<String>], edits: &[(u8, Index, Index)], mark: &str) -> String {
+    let mut lines = lines.to_vec();
+    for (number, (kind, at, within)) in edits.iter().enumerate() {
+        let word = format!("{mark}{number}");
+        let here = at.index(lines.len() + 1);
+        match kind {
+            0 => lines.insert(here, vec![word]),
+            1 => drop(lines.splice(here..here, [vec![word], Vec::new()])),
+            _ => {
+                let line = at.index(lines.len());
+                let within = within.index(lines[line].len() + 1);
+                lines[line].insert(within, word);
+            }
+        }
+    }
+    lines.iter().map(|line| line.join(" ") + "\n").collect()
+}
+
 fn overlaps() -> impl Strategy<Value = Overlap> {
     prop_oneof![Just(Overlap::Lww), Just(Overlap::Both)]
 }
@@ -184,6 +203,26 @@ proptest! {
         let mut seen = BTreeSet::new();
         for block in merged.text.split("\n\n").map(str::trim_end).filter(|b| !b.is_empty()) {
             prop_assert!(seen.insert(block), "{block:?} twice in {}", merged.text);
+        }
+    }
+
+    #[test]
+    fn what_nobody_took_away_stands_once(
+        base in prop::collection::vec(0..5usize, 1..12),
+        x in prop::collection::vec((0..8u8, any::<Index>(), any::<Index>()), 0..16),
+        y in prop::collection::vec((0..8u8, any::<Index>(), any::<Index>()), 0..16),
+    ) {
+        // Every word is another one, but blank lines are all alike.
+        let line = |(at, count): (usize, &usize)| (0..*count).map(|n| format!("line{at}n{n}")).collect();
+        let base: Vec<Vec<String>> = base.iter().enumerate().map(line).collect();
+        let (ours, theirs) = (added_to(&base, &x, "ours"), added_to(&base, &y, "theirs"));
+        let merged = merge(&added_to(&base, &[], ""), &ours, &theirs, Side::Ours, Overlap::Lww);
+        let mut seen = BTreeSet::new();
+        for word in words(&merged.text) {
+            prop_assert!(seen.insert(word), "{word} twice in {merged:#?}");
+        }
+        for word in base.iter().flatten() {
+            prop_assert!(seen.contains(word.as_str()), "{word} is gone from {merged:#?}");
         }
     }
 

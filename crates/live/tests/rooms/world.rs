@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crucible_core::hash::ContentHash;
 use crucible_core::id::{DeviceId, UserId, VersionId};
-use crucible_core::text_merge::{Overlap, Side, TextMerge, merge};
+use crucible_core::text_merge::{Overlap, Side, merge};
 use crucible_live::documents::{Answer, Ask, Documents, Question, Reply, Version};
 use crucible_live::frames::{self, BatchId, CrdtType, Message, Status};
 use crucible_live::line_ends::Ends;
@@ -44,9 +44,6 @@ pub struct Layer1 {
     pub saves: Vec<(String, Vec<String>)>,
     /// What merges had to choose against; a conflict record keeps it.
     pub set_aside: Vec<String>,
-    /// What merges put twice where they had to choose, and say so: a stretch that the loser edited
-    /// all over looks like one deleted and another written beside it, and the winner's stands too.
-    pub put_twice: BTreeSet<String>,
 }
 
 pub fn version_id(number: usize) -> VersionId {
@@ -74,7 +71,6 @@ impl Layer1 {
             let base = self.common(new, self.head);
             let (base, ours, theirs) = (self.text(base), self.text(self.head), self.text(new));
             let merged = merge(&base, &ours, &theirs, Side::Theirs, Overlap::Lww);
-            self.put_twice.extend(put_twice(&merged, [&ours, &theirs]));
             self.set_aside.extend(merged.hunks.into_iter().map(|hunk| hunk.loser));
             self.versions.push((vec![self.head, new], Some(merged.text)));
             self.head = self.versions.len() - 1;
@@ -112,15 +108,6 @@ impl Layer1 {
         };
         self.versions.iter().position(made).map(version_id)
     }
-}
-
-/// The words that stand twice in a merge, once where it chose, and once in each of its sides.
-fn put_twice(merged: &TextMerge, sides: [&str; 2]) -> Vec<String> {
-    let chosen: String = merged.hunks.iter().map(|hunk| &merged.text[hunk.range()]).collect();
-    let is_twice = |word: &&str| {
-        merged.text.matches(word).count() == 2 && sides.iter().all(|s| s.matches(word).count() == 1)
-    };
-    chosen.split_whitespace().filter(is_twice).map(str::to_owned).collect()
 }
 
 /// A page: its document outlives its connections.
@@ -185,7 +172,6 @@ impl World {
             head: 0,
             saves: Vec::new(),
             set_aside: Vec::new(),
-            put_twice: BTreeSet::new(),
         };
         let mut world = Self {
             rng: Rng(seed),
@@ -685,8 +671,7 @@ impl World {
         let seed = self.seed;
         let count = text.matches(token).count();
         let is_kept = self.layer1.set_aside.iter().any(|lost| lost.contains(token));
-        let is_told = self.layer1.put_twice.contains(token);
-        let stands = count == 1 || count == 0 && is_kept || count == 2 && is_told;
+        let stands = count == 1 || count == 0 && is_kept;
         assert!(stands, "seed {seed}: {count} {token} in {text:?}");
     }
 }
