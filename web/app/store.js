@@ -40,7 +40,12 @@ export const heard = signal(true);
 export const changes = signal(0);
 
 export const tree = computed(() => treeOf(notes.value.values()));
-export const names = computed(() => new Names(notes.value.values()));
+const paths = computed(() => [...notes.value.keys()].join("\n"));
+/** Another one only when a path is: what links lead to stays drawn while notes are edited. */
+export const names = computed(() => {
+  void paths.value;
+  return new Names(notes.peek().values());
+});
 /** Who is in a session besides this browser. @param {Live | undefined} session */
 export const others = (session) => (
   (session?.people ?? []).filter(({ device }) => device !== me.value?.device));

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Names, fit, resolved, rowsOf, treeOf } from "../app/paths.js";
-import { withConflicts, withRevisions } from "../app/store.js";
+import { names, notes, withConflicts, withRevisions } from "../app/store.js";
 
 const note = (path, more = {}) => ({
   path, note: `id of ${path}`, version: "v1", kind: "note", bytes: 1, changed_ms: 1, conflicts: 0,
@@ -62,4 +62,16 @@ test("a conflict that is settled is none of the list's any more", () => {
   const after = withConflicts(list, new Map([["n2", 2]]));
   assert.deepEqual([...after.values()].map(({ conflicts }) => conflicts), [0, 2]);
   assert.equal(withConflicts(after, new Map([["n2", 2]])), after, "nothing to draw anew");
+});
+
+test("what links lead to stays the same while notes are edited, and not when one is renamed", () => {
+  notes.value = listOf("a.md", "b.md");
+  const before = names.value;
+  notes.value = new Map([...notes.value, ["a.md", note("a.md", { version: "v2" })]]);
+  assert.equal(names.value, before);
+  notes.value = listOf("a.md", "c.md");
+  assert.notEqual(names.value, before);
+  assert.equal(names.value.find("c", ""), "c.md");
+  notes.value = new Map();
+  assert.equal(names.value.find("c", ""), null);
 });

@@ -4,19 +4,7 @@ import assert from "node:assert/strict";
 import { renameSync, rmSync } from "node:fs";
 import { after, test } from "node:test";
 
-import { World, closeChrome, cursor, edit, look, person, saved, until } from "./kit.mjs";
-
-/** @param {Record<string, string>} files @param {(world: World) => Promise<void>} told */
-const story = (files, told) => async () => {
-  const world = await new World(files).up();
-  try {
-    await told(world);
-  } catch (error) {
-    throw Object.assign(error, { message: `${error.message}\nthe server said:\n${world.log}` });
-  } finally {
-    await world.end();
-  }
-};
+import { World, closeChrome, cursor, edit, look, person, saved, story, until } from "./kit.mjs";
 
 after(closeChrome);
 
@@ -259,6 +247,21 @@ test("a session with nobody in it is nobody writing", story({ "a.md": "text\n" }
   await until(() => other.locator(".bar .state, .bar .main").count(), (count) => count === 0);
   await look(world, writer, "a.md");
   await writer.getByRole("button", { name: "Edit" }).waitFor();
+}));
+
+test("who writes alone is told so, and with others who they are", story({ "a.md": "text\n" }, async (world) => {
+  const [mine, theirs] = [await person(world), await person(world)];
+  await edit(world, mine, "a.md");
+  const home = await mine.context().newPage();
+  await home.goto(`${world.origin}/#/v/vault`);
+  const line = home.locator("section", { hasText: "Being written now" }).locator("li");
+  await until(() => line.allTextContents(), ([text]) => /^a\s*only you$/.test(text ?? ""));
+  assert.equal(await line.locator(".dot.live").count(), 0);
+  await edit(world, theirs, "a.md");
+  await until(() => line.allTextContents(), ([text]) => / and you$/.test(text ?? ""));
+  assert.equal(await line.locator(".dot.live").count(), 1);
+  await mine.keyboard.press("Escape");
+  await until(() => line.allTextContents(), ([text]) => !/you/.test(text ?? "you"));
 }));
 
 test("a device that may only read is offered nothing that it cannot do", story({ "a.md": "text\n" }, async (world) => {

@@ -4,22 +4,15 @@ import assert from "node:assert/strict";
 import { renameSync, rmSync } from "node:fs";
 import { after, test } from "node:test";
 
-import { World, closeChrome, cursor, edit, look, person, saved, state, textIn, until } from "./kit.mjs";
+import {
+  World, closeChrome, cursor, edit, look, person, saved, state, story as storyOf, textIn, until,
+} from "./kit.mjs";
 
 const NOTE = "Shopping.md";
 const TEXT = "# Shopping\n\nmilk\nbread\n";
 
-/** @param {(world: World) => Promise<void>} story */
-const story = (story, files = { [NOTE]: TEXT }) => async () => {
-  const world = await new World(files).up();
-  try {
-    await story(world);
-  } catch (error) {
-    throw Object.assign(error, { message: `${error.message}\nthe server said:\n${world.log}` });
-  } finally {
-    await world.end();
-  }
-};
+/** @param {(world: World) => Promise<void>} told */
+const story = (told, files = { [NOTE]: TEXT }) => storyOf(files, told);
 
 after(closeChrome);
 
@@ -50,6 +43,17 @@ test("two write at once, see each other's carets, and the file has both", story(
   await world.onDisk(NOTE, (text) => text === whole);
   await bert.getByRole("button", { name: "Done" }).click();
   await until(() => anna.locator(".people .person").count(), (count) => count === 0);
+}));
+
+test("a caret says whose it is while they type, and hides no line above it when they rest", story(async (world) => {
+  const [anna, bert] = await two(world);
+  await cursor(bert, "end");
+  const width = () => anna.locator(".cm-content .caret-name").evaluateAll((all) => all[0]?.offsetWidth ?? 0);
+  await bert.keyboard.type("eggs");
+  await until(width, (px) => px > 20);
+  await until(width, (px) => px > 0 && px < 10);
+  await anna.locator(".cm-content .caret-name").hover();
+  await until(width, (px) => px > 20);
 }));
 
 test("where no WebSocket gets through, events do", story(async (world) => {
