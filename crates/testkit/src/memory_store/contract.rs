@@ -16,6 +16,7 @@ use crucible_sync::replica::{
 use crucible_sync::repo::{Batch, ConflictEvent, ConflictState, Pack, PackPlace, Repo, Seq};
 
 use super::{After, MemoryError, MemoryStore, Result, rule};
+use crate::simulation::Plant;
 
 impl Repo for MemoryStore {
     type Error = MemoryError;
