@@ -5,15 +5,14 @@
 
 import DOMPurify from "../vendor/dompurify.js";
 import MarkdownIt from "../vendor/markdown-it.js";
-import { folderOf, isNote, resolved } from "./paths.js";
+import { folderOf, isNote, isPicture, resolved } from "./paths.js";
 import { to } from "./route.js";
+import { tasks } from "./tasks.js";
 
 /**
  * What rendering needs to know of the vault.
  * @typedef {{vault: string, path: string, find: (target: string) => string | null}} Place
  */
-
-const IMAGE = /\.(png|jpe?g|gif|webp|avif|svg|bmp|ico)$/i;
 
 const md = new MarkdownIt({ html: false, linkify: true, breaks: false, typographer: false });
 
@@ -51,7 +50,7 @@ md.renderer.rules.wiki = (/** @type {Any} */ tokens, /** @type {number} */ at,
   const heading = headings.at(-1) ?? "";
   const escape = md.utils.escapeHtml;
   const found = name ? place.find(name) : place.path;
-  if (embeds && IMAGE.test(name)) {
+  if (embeds && isPicture(name)) {
     return image(found ?? resolved(name, folderOf(place.path)), shown || name);
   }
   const label = shown || (name ? target.replace(/#/g, " › ") : heading);
@@ -121,26 +120,7 @@ md.renderer.rules.link_open = (/** @type {Any} */ tokens, /** @type {number} */ 
   return linkOpen(tokens, at, options, env, self);
 };
 
-// `- [ ]` and `- [x]`: a mark that is read out, not a box that does nothing.
-md.core.ruler.after("inline", "tasks", (/** @type {Any} */ state) => {
-  const { tokens } = state;
-  for (let at = 2; at < tokens.length; at += 1) {
-    if (tokens[at].type !== "inline" || tokens[at - 2].type !== "list_item_open") continue;
-    const first = tokens[at].children?.[0];
-    const match = first?.type === "text" && /^\[([ xX])\]\s/.exec(first.content);
-    if (!match) continue;
-    first.content = first.content.slice(match[0].length);
-    const mark = new state.Token("task", "", 0);
-    mark.meta = { done: match[1] !== " " };
-    tokens[at].children.unshift(mark);
-    tokens[at - 2].attrJoin("class", "task");
-  }
-});
-md.renderer.rules.task = (/** @type {Any} */ tokens, /** @type {number} */ at) => {
-  const { done } = tokens[at].meta;
-  return `<span class="box${done ? " done" : ""}" role="img" aria-label="${
-    done ? "done" : "to do"}"></span>`;
-};
+md.use(tasks);
 
 /** The direction of the first letter. @param {string} text */
 export const direction = (text) => (/^\P{L}*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/u.test(text)
@@ -152,10 +132,10 @@ export const slug = (text) => text.trim().toLowerCase().replace(/[^\p{L}\p{N}]+/
 
 const CLEAN = {
   ALLOWED_TAGS: ["a", "b", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5",
-    "h6", "hr", "i", "img", "li", "ol", "p", "pre", "s", "span", "strong", "table", "tbody", "td",
+    "h6", "hr", "i", "img", "input", "li", "ol", "p", "pre", "s", "span", "strong", "table", "tbody", "td",
     "th", "thead", "tr", "ul"],
-  ALLOWED_ATTR: ["href", "class", "title", "alt", "data-path", "target", "rel", "role",
-    "aria-label", "start", "align", "dir"],
+  ALLOWED_ATTR: ["href", "class", "title", "alt", "data-path", "data-at", "target", "rel",
+    "start", "align", "dir", "type", "checked"],
   ALLOW_DATA_ATTR: false,
   RETURN_DOM_FRAGMENT: /** @type {const} */ (true),
 };
@@ -166,7 +146,8 @@ const CLEAN = {
  * @returns {DocumentFragment} ready to be inserted
  */
 export function render(source, place) {
-  const rendered = md.render(frontmatter(source).body, { place });
+  const { body } = frontmatter(source);
+  const rendered = md.render(body, { place, text: source, from: source.length - body.length });
   const fragment = /** @type {DocumentFragment} */ (
     /** @type {unknown} */ (DOMPurify.sanitize(rendered, CLEAN)));
   /** @type {Map<string, number>} */
@@ -185,6 +166,9 @@ export function render(source, place) {
   for (const frame of fragment.querySelectorAll("ul, ol, li, blockquote")) {
     frame.setAttribute("dir", direction(frame.textContent ?? ""));
   }
+  for (const box of fragment.querySelectorAll("input.box")) {
+    box.setAttribute("aria-label", wordsBehind(box) || "Task");
+  }
   for (const table of fragment.querySelectorAll("table")) {
     const frame = document.createElement("div");
     frame.className = "table";
@@ -195,6 +179,16 @@ export function render(source, place) {
   return fragment;
 }
 
+/** The words of a task, without those of the lists in it. @param {Element} box */
+function wordsBehind(box) {
+  let words = "";
+  for (let next = box.nextSibling; next; next = next.nextSibling) {
+    if (/^(UL|OL|P|PRE|BLOCKQUOTE|DIV|TABLE)$/.test(next.nodeName)) break;
+    words += next.textContent;
+  }
+  return words.trim();
+}
+
 /**
  * The head of a note, for a table, and what follows it. Not a YAML reader: what is more than keys
  * with a value or a list is shown as it stands.
@@ -202,11 +196,11 @@ export function render(source, place) {
  * @returns {{fields: {key: string, values: string[]}[], body: string}}
  */
 export function frontmatter(source) {
-  const match = /^\uFEFF?---[ \t]*\n([\s\S]*?)\n?(?:---|\.\.\.)[ \t]*(?:\n|$)/.exec(source);
+  const match = /^\uFEFF?---[ \t]*\r?\n([\s\S]*?)(?<=\n)(?:---|\.\.\.)[ \t]*(?:\r?\n|$)/.exec(source);
   if (!match) return { fields: [], body: source };
   /** @type {{key: string, values: string[]}[]} */
   const fields = [];
-  for (const line of match[1].split("\n")) {
+  for (const line of match[1].split(/\r?\n/)) {
     if (line.trim() === "" || /^\s*#/.test(line)) continue;
     const item = /^\s*-\s+(.*)$/.exec(line);
     const last = fields.at(-1);

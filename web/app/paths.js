@@ -19,6 +19,8 @@ export const folderOf = (path) => (path.includes("/") ? path.slice(0, path.lastI
 export const title = (path) => baseName(path).replace(/\.md$/i, "");
 /** @param {string} path */
 export const isNote = (path) => /\.md$/i.test(path);
+/** @param {string} path */
+export const isPicture = (path) => /\.(png|jpe?g|gif|webp|avif|svg|bmp|ico)$/i.test(path);
 
 /** @param {string} a @param {string} b */
 export const byName = (a, b) => collator.compare(a, b) || (a < b ? -1 : a > b ? 1 : 0);

@@ -163,7 +163,7 @@ export function letGo() {
 
 /** Whether keys are letters for somebody. @param {EventTarget | null} target */
 export const types = (target) => target instanceof HTMLElement
-  && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
+  && (target.isContentEditable || target.matches("input:not([type=checkbox]), textarea, select"));
 
 // ---- dialogs ----
 
@@ -344,7 +344,7 @@ export function useLoaded(load, on) {
     });
     return () => abort.abort();
   }, [...on, turn]);
-  const again = () => setTurn(turn + 1);
+  const again = () => setTurn((was) => was + 1);
   useAgain(now.error, again);
   return [now.value, now.error, again];
 }

@@ -1,22 +1,23 @@
 // One note: read, or written in.
 
-import {
-  html, useEffect, useLayoutEffect, useRef, useState,
-} from "../../vendor/preact.js";
+import { html, useEffect, useMemo, useRef, useState } from "../../vendor/preact.js";
 import { createNote, deleteNote, place, renameNote } from "../actions.js";
-import { at, bytes, get, query } from "../api.js";
-import { frontmatter, render, slug } from "../markdown.js";
+import { at, get, post, query } from "../api.js";
+import { download } from "../files.js";
 import { baseName, isNote, title } from "../paths.js";
 import { go, instead, noteMoved, route, to } from "../route.js";
 import { browserShelf, orphans } from "../live/journal.js";
 import { me } from "../session.js";
-import { mayWrite, names, notes, writing } from "../store.js";
+import { mayWrite, notes, refresh, writing } from "../store.js";
+import { Ticks } from "../tasks.js";
 import {
-  Icon, Menu, Problem, Time, Waiting, catchKeys, copy, counted, say, sayError, size, types, useAgain,
-  useLoaded, useTitle,
+  Icon, Menu, Problem, Time, Waiting, catchKeys, copy, counted, say, sayError, types, useLoaded,
+  useTitle,
 } from "../ui.js";
 import { Editor } from "./editor.js";
+import { File } from "./file.js";
 import { Kept } from "./kept.js";
+import { Rendered } from "./rendered.js";
 import { Bar } from "./vault.js";
 
 /** @param {{path: string}} props */
@@ -27,9 +28,17 @@ export function Note({ path }) {
   const [written, setWritten] = useState(/** @type {{note: string, text: string, version: string} | null} */ (null));
   // What was there when the editor opened: it stays with that note, whatever its path becomes.
   const opened = useRef(/** @type {any} */ (null));
+  const here = useRef(path);
+  here.current = path;
+  const ticks = useMemo(() => new Ticks(async (base, text) => {
+    const change = { op: "edit", path: here.current, base, text };
+    return (await post(at("notes", name, "changes"), change)).version;
+  }), []);
+  const [, draw] = useState(0);
   const [loaded, error, again] = useLoaded(async (signal) => {
     if (known?.kind === "asset") return null;
-    return get(`${at("notes", name, "note")}${query({ path })}`, { signal });
+    const { stored } = ticks;
+    return { ...await get(`${at("notes", name, "note")}${query({ path })}`, { signal }), stored };
   }, [path, known?.version, known?.kind]);
   useTitle(title(path));
 
@@ -62,7 +71,16 @@ export function Note({ path }) {
     return () => removeEventListener("keydown", keys);
   }, [editing, path, known?.kind, writable]);
 
-  const text = written && written.note === loaded?.note ? written.text : loaded?.text ?? "";
+  const text = (loaded && ticks.over(loaded.stored))
+    ?? (written && written.note === loaded?.note ? written.text : loaded?.text ?? "");
+  const tick = (/** @type {number} */ place, /** @type {boolean} */ done) => {
+    const sent = ticks.tick(loaded, text, place, done).catch((problem) => {
+      ticks.drop();
+      sayError(problem);
+    });
+    void sent.then(() => { draw((was) => was + 1); again(); refresh(); });
+    draw((was) => was + 1);
+  };
   opened.current = editing ? opened.current ?? (loaded && { ...loaded, text }) : null;
   if (opened.current) {
     const { note } = opened.current;
@@ -73,17 +91,17 @@ export function Note({ path }) {
     };
     return html`<${Editor} path=${path} loaded=${opened.current} mayWrite=${writable} onDone=${done} />`;
   }
-  if (known?.kind === "asset") return html`<${Asset} note=${known} />`;
+  if (known?.kind === "asset") return html`<${File} note=${known} />`;
   if (error?.status === 404) return html`<${NoNote} path=${path} />`;
   if (error && !loaded) return html`<${Bar} title=${html`<${Name} path=${path} />`} /><div class="column"><${Problem} error=${error} again=${again} /></div>`;
   if (!loaded) return html`<${Bar} title=${html`<${Name} path=${path} />`} /><${Waiting} />`;
-  const here = writing(path);
+  const people = writing(path);
   return html`
     <${Bar} title=${html`<${Name} path=${path} />`}>
-      ${here.length > 0 && html`<span class="state good">${here.map((one) => one.name).join(", ")} ${
-        here.length > 1 ? "are" : "is"} writing here</span>`}
-      ${(writable || here.length > 0) && html`<button class="main" onClick=${edit} title=${writable ? "Write (e)" : "Watch (e)"}>
-        <${Icon} name="edit" /><span>${!writable ? "Watch live" : here.length > 0 ? "Join" : "Edit"}</span></button>`}
+      ${people.length > 0 && html`<span class="state good">${people.map((one) => one.name).join(", ")} ${
+        people.length > 1 ? "are" : "is"} writing here</span>`}
+      ${(writable || people.length > 0) && html`<button class="main" onClick=${edit} title=${writable ? "Write (e)" : "Watch (e)"}>
+        <${Icon} name="edit" /><span>${!writable ? "Watch live" : people.length > 0 ? "Join" : "Edit"}</span></button>`}
       <a class="button" href=${to.history(name, path)} title="History (h)"><${Icon} name="clock" /><span class="only-wide">History</span></a>
       <${Menu} label="More">
         ${writable && html`<button role="menuitem" onClick=${() => void renameNote(path, loaded.version)}>Rename or move…</button>`}
@@ -96,7 +114,7 @@ export function Note({ path }) {
       ${loaded.conflicts > 0 && html`<p class="notice"><a href=${to.list(name, "conflicts")}>${
         counted(loaded.conflicts, "conflict")} in this note</a></p>`}
       ${writable && html`<${Unsent} note=${loaded.note} onOpen=${edit} />`}
-      <${Rendered} path=${path} text=${text} />
+      <${Rendered} path=${path} text=${text} onTick=${writable ? tick : null} />
       <footer class="note-foot">
         ${loaded.changed && html`<p class="hint">Changed <${Time} ms=${loaded.changed.ms} />${
           loaded.changed.by ? html` by ${loaded.changed.by}` : ""}${loaded.changed.device ? html`, ${loaded.changed.device}` : ""}</p>`}
@@ -123,120 +141,6 @@ function NoNote({ path }) {
     <div class="column"><p class="empty">There is no note of this name.</p>
       ${mayWrite.value && html`<p><button class="main" onClick=${() => void createNote(path)}>Create it</button></p>`}
       <${Kept} />
-    </div>`;
-}
-
-/** @param {{path: string, text: string}} props */
-export function Rendered({ path, text }) {
-  const { vault: name, params } = route.value;
-  const box = useRef(/** @type {HTMLElement | null} */ (null));
-  const { fields } = frontmatter(text);
-  const heading = params.get("h");
-  const [missing, setMissing] = useState(/** @type {any} */ (null));
-  const [turn, setTurn] = useState(0);
-  useAgain(missing, () => { setMissing(null); setTurn((was) => was + 1); });
-  useLayoutEffect(() => {
-    const target = box.current;
-    if (!target) return undefined;
-    const find = (/** @type {string} */ wanted) => names.value.find(wanted, path);
-    target.replaceChildren(render(text, { vault: name, path, find }));
-    const abort = new AbortController();
-    for (const image of target.querySelectorAll("img.asset")) {
-      void show(/** @type {HTMLImageElement} */ (image), name, abort.signal, setMissing);
-    }
-    return () => {
-      abort.abort();
-      for (const image of target.querySelectorAll("img.asset")) {
-        if (image instanceof HTMLImageElement && image.src) URL.revokeObjectURL(image.src);
-      }
-    };
-  }, [text, path, names.value, turn]);
-  useEffect(() => {
-    if (heading) document.getElementById(`h-${slug(heading)}`)?.scrollIntoView();
-  }, [heading, text]);
-  const click = (/** @type {MouseEvent} */ event) => {
-    const link = /** @type {Element} */ (event.target).closest?.("a[data-path]");
-    if (!link) return;
-    event.preventDefault();
-    const target = link.getAttribute("data-path") ?? "";
-    if (notes.value.get(target)?.kind === "asset") go(to.note(name, target));
-    else void download(name, target);
-  };
-  return html`
-    ${fields.length > 0 && html`<table class="frontmatter"><caption class="away">Properties</caption><tbody>
-      ${fields.map(({ key, values }) => html`<tr><th scope="row">${key}</th>
-        <td>${values.length > 1 || /^(tags|aliases)$/i.test(key)
-          ? values.map((value) => html`<span class="tag">${value}</span>`) : values[0] ?? ""}</td></tr>`)}
-      </tbody></table>`}
-    <article class="markdown" ref=${box} onClick=${click}></article>`;
-}
-
-/** @type {Record<string, string>} */
-const KINDS = {
-  png: "image/png", jpg: "image/jpeg", jpeg: "image/jpeg", gif: "image/gif", webp: "image/webp",
-  avif: "image/avif", svg: "image/svg+xml", bmp: "image/bmp", ico: "image/x-icon",
-};
-
-/** The bytes of a file as something an `img` takes. @param {string} name @param {string} path @param {AbortSignal} [signal] */
-async function blobUrl(name, path, signal) {
-  const blob = await bytes(`${at("notes", name, "file")}${query({ path })}`, signal);
-  const end = path.slice(path.lastIndexOf(".") + 1).toLowerCase();
-  return URL.createObjectURL(new Blob([blob], { type: KINDS[end] ?? "application/octet-stream" }));
-}
-
-/**
- * @param {HTMLImageElement} image
- * @param {string} name
- * @param {AbortSignal} signal
- * @param {(error: any) => void} onMissing it may be there another time
- */
-async function show(image, name, signal, onMissing) {
-  const wanted = image.dataset.path ?? "";
-  const path = notes.value.has(wanted) ? wanted : names.value.find(wanted, "") ?? wanted;
-  try {
-    const url = await blobUrl(name, path, signal);
-    if (signal.aborted) URL.revokeObjectURL(url);
-    else image.src = url;
-  } catch (error) {
-    if (signal.aborted) return;
-    const words = document.createElement("span");
-    words.className = "no-image";
-    const { status, message } = /** @type {{status?: number, message?: string}} */ (error);
-    words.textContent = status === 404 ? `Picture not found: ${wanted}` : `${wanted}: ${message}`;
-    image.replaceWith(words);
-    if (status === 0 || (status ?? 0) >= 500) onMissing(error);
-  }
-}
-
-/** @param {string} name @param {string} path */
-export async function download(name, path) {
-  try {
-    const blob = await bytes(`${at("notes", name, "file")}${query({ path })}`);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = baseName(path);
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  } catch (error) {
-    sayError(error);
-  }
-}
-
-/** @param {{note: import("../paths.js").Note}} props */
-function Asset({ note }) {
-  const { vault: name } = route.value;
-  const picture = /\.(png|jpe?g|gif|webp|avif|svg|bmp|ico)$/i.test(note.path);
-  const [url, error] = useLoaded(
-    async (signal) => (picture ? blobUrl(name, note.path, signal) : null), [note.version]);
-  useEffect(() => () => { if (url) URL.revokeObjectURL(url); }, [url]);
-  return html`<${Bar} title=${html`<${Name} path=${note.path} />`}>
-      <button class="main" onClick=${() => void download(name, note.path)}>Download</button>
-      <a class="button" href=${to.history(name, note.path)}><${Icon} name="clock" /><span class="only-wide">History</span></a>
-    <//>
-    <div class="column">
-      ${error && html`<${Problem} error=${error} />`}
-      ${url && html`<img class="picture" src=${url} alt=${baseName(note.path)} />`}
-      <p class="hint">${size(note.bytes)}, changed <${Time} ms=${note.changed_ms} /></p>
     </div>`;
 }
 

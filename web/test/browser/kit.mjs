@@ -198,3 +198,18 @@ export async function cursor(page, key) {
   await page.locator(".cm-content").focus();
   await page.keyboard.press(key === "start" ? "Control+Home" : "Control+End");
 }
+
+/**
+ * A test in a world of its own, which says what the server said when it fails.
+ * @param {Record<string, string>} files @param {(world: World) => Promise<void>} told
+ */
+export const story = (files, told) => async () => {
+  const world = await new World(files).up();
+  try {
+    await told(world);
+  } catch (error) {
+    throw Object.assign(error, { message: `${error.message}\nthe server said:\n${world.log}` });
+  } finally {
+    await world.end();
+  }
+};

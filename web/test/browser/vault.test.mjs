@@ -4,19 +4,7 @@ import assert from "node:assert/strict";
 import { renameSync, rmSync } from "node:fs";
 import { after, test } from "node:test";
 
-import { World, closeChrome, cursor, edit, look, person, saved, until } from "./kit.mjs";
-
-/** @param {Record<string, string>} files @param {(world: World) => Promise<void>} told */
-const story = (files, told) => async () => {
-  const world = await new World(files).up();
-  try {
-    await told(world);
-  } catch (error) {
-    throw Object.assign(error, { message: `${error.message}\nthe server said:\n${world.log}` });
-  } finally {
-    await world.end();
-  }
-};
+import { World, closeChrome, cursor, edit, look, person, saved, story, until } from "./kit.mjs";
 
 after(closeChrome);
 

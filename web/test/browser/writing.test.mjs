@@ -4,22 +4,15 @@ import assert from "node:assert/strict";
 import { renameSync, rmSync } from "node:fs";
 import { after, test } from "node:test";
 
-import { World, closeChrome, cursor, edit, look, person, saved, state, textIn, until } from "./kit.mjs";
+import {
+  World, closeChrome, cursor, edit, look, person, saved, state, story as storyOf, textIn, until,
+} from "./kit.mjs";
 
 const NOTE = "Shopping.md";
 const TEXT = "# Shopping\n\nmilk\nbread\n";
 
-/** @param {(world: World) => Promise<void>} story */
-const story = (story, files = { [NOTE]: TEXT }) => async () => {
-  const world = await new World(files).up();
-  try {
-    await story(world);
-  } catch (error) {
-    throw Object.assign(error, { message: `${error.message}\nthe server said:\n${world.log}` });
-  } finally {
-    await world.end();
-  }
-};
+/** @param {(world: World) => Promise<void>} told */
+const story = (told, files = { [NOTE]: TEXT }) => storyOf(files, told);
 
 after(closeChrome);
 

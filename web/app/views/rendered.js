@@ -1,0 +1,110 @@
+// The text of a note as it is read.
+
+import {
+  html, useEffect, useLayoutEffect, useRef, useState,
+} from "../../vendor/preact.js";
+import { blobUrl, download } from "../files.js";
+import { frontmatter, render, slug } from "../markdown.js";
+import { go, route, to } from "../route.js";
+import { names, notes } from "../store.js";
+import { differInBoxes, isDone, placeIn } from "../tasks.js";
+import { useAgain } from "../ui.js";
+
+/** The boxes of a drawn note, in the order of its text. @param {HTMLElement | null} target */
+const boxesIn = (target) => (/** @type {HTMLInputElement[]} */ (
+  [...target?.querySelectorAll("input.box") ?? []])).sort((a, b) => placeOf(a) - placeOf(b));
+/** Where in the text a box stands. @param {HTMLElement} box */
+const placeOf = (box) => Number(box.dataset.at);
+
+/**
+ * @param {{path: string, text: string, onTick: ((at: number, done: boolean) => void) | null}} props
+ *   `onTick` is for who may write
+ */
+export function Rendered({ path, text, onTick }) {
+  const { vault: name, params } = route.value;
+  const box = useRef(/** @type {HTMLElement | null} */ (null));
+  const { fields } = frontmatter(text);
+  const heading = params.get("h");
+  const [missing, setMissing] = useState(/** @type {any} */ (null));
+  const [turn, setTurn] = useState(0);
+  useAgain(missing, () => { setMissing(null); setTurn((was) => was + 1); });
+
+  // Where only tasks were ticked, what is drawn stays: its pictures, and the place one is at.
+  const drawn = useRef({ text: "", boxes: /** @type {number[]} */ ([]) });
+  const same = differInBoxes(drawn.current.text, text, drawn.current.boxes);
+  const base = same ? drawn.current.text : text;
+  useLayoutEffect(() => {
+    const target = box.current;
+    if (!target) return undefined;
+    const at = boxesIn(target).find((one) => one === document.activeElement);
+    const there = at ? placeIn(drawn.current.text, base, placeOf(at)) : null;
+    const find = (/** @type {string} */ wanted) => names.value.find(wanted, path);
+    target.replaceChildren(render(base, { vault: name, path, find }));
+    const boxes = boxesIn(target);
+    drawn.current = { text: base, boxes: boxes.map(placeOf) };
+    boxes.find((one) => placeOf(one) === there)?.focus({ preventScroll: true });
+    const abort = new AbortController();
+    for (const image of target.querySelectorAll("img.asset")) {
+      void show(/** @type {HTMLImageElement} */ (image), name, abort.signal, setMissing);
+    }
+    return () => {
+      abort.abort();
+      for (const image of target.querySelectorAll("img.asset")) {
+        if (image instanceof HTMLImageElement && image.src) URL.revokeObjectURL(image.src);
+      }
+    };
+  }, [base, path, names.value, turn]);
+  useLayoutEffect(() => {
+    for (const one of boxesIn(box.current)) {
+      one.checked = isDone(text, placeOf(one)) ?? false;
+      one.disabled = !onTick;
+    }
+  });
+  useEffect(() => {
+    if (heading) document.getElementById(`h-${slug(heading)}`)?.scrollIntoView();
+  }, [heading, base]);
+
+  const click = (/** @type {MouseEvent} */ event) => {
+    const link = /** @type {Element} */ (event.target).closest?.("a[data-path]");
+    if (!link) return;
+    event.preventDefault();
+    const target = link.getAttribute("data-path") ?? "";
+    if (notes.value.get(target)?.kind === "asset") go(to.note(name, target));
+    else void download(name, target);
+  };
+  const change = (/** @type {Event} */ event) => {
+    const at = /** @type {HTMLInputElement} */ (event.target);
+    onTick?.(placeOf(at), at.checked);
+  };
+  return html`
+    ${fields.length > 0 && html`<table class="frontmatter"><caption class="away">Properties</caption><tbody>
+      ${fields.map(({ key, values }) => html`<tr><th scope="row">${key}</th>
+        <td>${values.length > 1 || /^(tags|aliases)$/i.test(key)
+          ? values.map((value) => html`<span class="tag">${value}</span>`) : values[0] ?? ""}</td></tr>`)}
+      </tbody></table>`}
+    <article class="markdown" ref=${box} onClick=${click} onChange=${change}></article>`;
+}
+
+/**
+ * @param {HTMLImageElement} image
+ * @param {string} name
+ * @param {AbortSignal} signal
+ * @param {(error: any) => void} onMissing it may be there another time
+ */
+async function show(image, name, signal, onMissing) {
+  const wanted = image.dataset.path ?? "";
+  const path = notes.value.has(wanted) ? wanted : names.value.find(wanted, "") ?? wanted;
+  try {
+    const url = await blobUrl(name, path, signal);
+    if (signal.aborted) URL.revokeObjectURL(url);
+    else image.src = url;
+  } catch (error) {
+    if (signal.aborted) return;
+    const words = document.createElement("span");
+    words.className = "no-image";
+    const { status, message } = /** @type {{status?: number, message?: string}} */ (error);
+    words.textContent = status === 404 ? `Picture not found: ${wanted}` : `${wanted}: ${message}`;
+    image.replaceWith(words);
+    if (status === 0 || (status ?? 0) >= 500) onMissing(error);
+  }
+}

@@ -1,0 +1,123 @@
+// A note as it is read: its tasks, its footnotes; and files that are no notes.
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+
+import { closeChrome, cursor, edit, look, person, saved, story, textIn, until } from "./kit.mjs";
+
+after(closeChrome);
+
+const NOTE = "Tasks.md";
+const box = (page, name) => page.locator("article").getByRole("checkbox", { name, exact: true });
+const checked = (page, name, wanted) => until(
+  () => box(page, name).isChecked().catch(() => null), (is) => is === wanted, `${name} is ticked`);
+
+const MANY = [
+  "---", "tags: [home]", "---", "# [ ] List", "", "- [ ] bread and [[butter]]", "  1. [X] black", "  2. [ ] white",
+  "", "> - [ ] in a quote", "", "```", "- [ ] in code", "```", "", "* [ ] last", "",
+].join("\r\n");
+
+test("a task is ticked where one reads, and nothing but its letter changes", story({ [NOTE]: MANY }, async (world) => {
+  const page = await person(world);
+  await look(world, page, NOTE);
+  await page.locator("table.frontmatter").getByText("home").waitFor();
+  await until(() => page.locator("article").getByRole("checkbox").count(), (count) => count === 5);
+  let text = MANY;
+  const tick = async (name, now, then) => {
+    await box(page, name).click();
+    text = text.replace(now, then);
+    await world.onDisk(NOTE, (there) => there === text);
+  };
+  await tick("bread and butter", "[ ] bread", "[x] bread");
+  await tick("in a quote", "[ ] in a", "[x] in a");
+  await tick("black", "[X] black", "[ ] black");
+  await page.locator("article").evaluate((one) => { one.firstElementChild.id = "same"; });
+  await box(page, "last").focus();
+  for (const [now, then] of [["[ ] last", "[x] last"], ["[x] last", "[ ] last"]]) {
+    await page.keyboard.press("Space");
+    text = text.replace(now, then);
+    await world.onDisk(NOTE, (there) => there === text);
+  }
+  assert.equal(await page.locator("#same").count(), 1, "drawn once");
+  assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("aria-label")), "last");
+  await page.keyboard.press("h");
+  await page.locator(".timeline button").first().waitFor();
+  await until(() => page.locator(".timeline li").count(), (count) => count === 6);
+}));
+
+test("tasks ticked where others write come into their text, and nobody's words are lost", story({
+  [NOTE]: "# List\n\n- [ ] milk\n- [ ] bread\n- [ ] eggs\n\n",
+}, async (world) => {
+  const [reader, writer] = [await person(world), await person(world)];
+  await edit(world, writer, NOTE);
+  await look(world, reader, NOTE);
+  await box(reader, "bread").waitFor();
+  await cursor(writer, "end");
+  const words = Array.from({ length: 60 }, (_, n) => `w${n} `);
+  const typing = (async () => { for (const word of words) await writer.keyboard.type(word, { delay: 10 }); })();
+  await until(() => textIn(writer), (text) => text.includes("w5 "));
+  for (const name of ["milk", "bread", "eggs"]) await box(reader, name).click();
+  await until(() => textIn(writer), (text) => (text.match(/\[x\]/g) ?? []).length === 3);
+  await until(() => textIn(writer), (text) => text.includes("w40 "));
+  await box(reader, "bread").click();
+  await typing;
+  const whole = `# List\n\n- [x] milk\n- [ ] bread\n- [x] eggs\n\n${words.join("")}`;
+  await until(() => textIn(writer), (text) => text === whole);
+  await saved(writer);
+  await world.onDisk(NOTE, (text) => text === whole);
+  await reader.locator("article").getByText("w59").waitFor();
+  await checked(reader, "milk", true);
+  await checked(reader, "bread", false);
+}));
+
+test("a task ticked right after writing is in the note with what was written", story({
+  [NOTE]: "- [ ] milk\n\n",
+}, async (world) => {
+  const page = await person(world);
+  await edit(world, page, NOTE);
+  await cursor(page, "end");
+  await page.keyboard.type("more words");
+  await page.keyboard.press("Escape");
+  await box(page, "milk").click();
+  await world.onDisk(NOTE, (text) => text === "- [x] milk\n\nmore words");
+  await page.locator("article").getByText("more words").waitFor();
+  await checked(page, "milk", true);
+}));
+
+test("a tick is merged with an edit that came before it, and a refused one is taken back", story({
+  [NOTE]: "# List\n\n- [ ] milk\n\nthe end\n",
+}, async (world) => {
+  const page = await person(world);
+  await look(world, page, NOTE);
+  let go = () => {};
+  await page.route("**/changes", async (route) => {
+    await new Promise((done) => { go = done; });
+    await route.continue();
+  });
+  await box(page, "milk").click();
+  assert.equal(await box(page, "milk").isChecked(), true, "at once");
+  world.write(NOTE, "# List of today\n\n- [ ] milk\n\nthe very end\n");
+  await page.getByRole("treeitem").first().waitFor();
+  const other = await person(world);
+  await look(world, other, NOTE);
+  await other.getByText("the very end").waitFor();
+  go();
+  await world.onDisk(NOTE, (text) => text === "# List of today\n\n- [x] milk\n\nthe very end\n");
+  await page.getByText("the very end").waitFor();
+  await checked(page, "milk", true);
+  await page.unroute("**/changes");
+  await page.route("**/changes", (route) => route.abort());
+  await box(page, "milk").click();
+  await page.getByText("The server does not answer").waitFor();
+  await checked(page, "milk", true);
+}));
+
+test("who may only read sees tasks and ticks none", story({ [NOTE]: "- [ ] milk\n- [x] bread\n" }, async (world) => {
+  const page = await person(world, { code: world.invite("--read-only") });
+  await look(world, page, NOTE);
+  await box(page, "milk").waitFor();
+  assert.deepEqual([await box(page, "milk").isDisabled(), await box(page, "bread").isDisabled()], [true, true]);
+  await checked(page, "bread", true);
+  world.write(NOTE, "- [x] milk\n- [x] bread\n");
+  await checked(page, "milk", true);
+}));
