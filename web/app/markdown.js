@@ -5,6 +5,7 @@
 
 import DOMPurify from "../vendor/dompurify.js";
 import MarkdownIt from "../vendor/markdown-it.js";
+import { allowFootnotes, footnotes } from "./footnotes.js";
 import { folderOf, isNote, isPicture, resolved } from "./paths.js";
 import { to } from "./route.js";
 import { tasks } from "./tasks.js";
@@ -121,6 +122,7 @@ md.renderer.rules.link_open = (/** @type {Any} */ tokens, /** @type {number} */ 
 };
 
 md.use(tasks);
+md.use(footnotes, (/** @type {string} */ text) => slug(text));
 
 /** The direction of the first letter. @param {string} text */
 export const direction = (text) => (/^\P{L}*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/u.test(text)
@@ -132,10 +134,10 @@ export const slug = (text) => text.trim().toLowerCase().replace(/[^\p{L}\p{N}]+/
 
 const CLEAN = {
   ALLOWED_TAGS: ["a", "b", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5",
-    "h6", "hr", "i", "img", "input", "li", "ol", "p", "pre", "s", "span", "strong", "table", "tbody", "td",
+    "h6", "hr", "i", "img", "input", "li", "ol", "p", "pre", "s", "section", "span", "strong", "sup", "table", "tbody", "td",
     "th", "thead", "tr", "ul"],
-  ALLOWED_ATTR: ["href", "class", "title", "alt", "data-path", "data-at", "target", "rel",
-    "start", "align", "dir", "type", "checked"],
+  ALLOWED_ATTR: ["href", "id", "class", "title", "alt", "data-path", "data-at", "data-to", "target",
+    "rel", "aria-label", "tabindex", "start", "align", "dir", "type", "checked"],
   ALLOW_DATA_ATTR: false,
   RETURN_DOM_FRAGMENT: /** @type {const} */ (true),
 };
@@ -147,13 +149,14 @@ const CLEAN = {
  */
 export function render(source, place) {
   const { body } = frontmatter(source);
+  allowFootnotes(md, body);
   const rendered = md.render(body, { place, text: source, from: source.length - body.length });
   const fragment = /** @type {DocumentFragment} */ (
     /** @type {unknown} */ (DOMPurify.sanitize(rendered, CLEAN)));
   /** @type {Map<string, number>} */
   const seen = new Map();
   for (const heading of fragment.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
-    const base = slug(heading.textContent ?? "") || "heading";
+    const base = slug(wordsFrom(heading.firstChild)) || "heading";
     const count = seen.get(base) ?? 0;
     seen.set(base, count + 1);
     heading.id = `h-${base}${count ? `-${count}` : ""}`;
@@ -167,7 +170,7 @@ export function render(source, place) {
     frame.setAttribute("dir", direction(frame.textContent ?? ""));
   }
   for (const box of fragment.querySelectorAll("input.box")) {
-    box.setAttribute("aria-label", wordsBehind(box) || "Task");
+    box.setAttribute("aria-label", wordsFrom(box.nextSibling).trim() || "Task");
   }
   for (const table of fragment.querySelectorAll("table")) {
     const frame = document.createElement("div");
@@ -179,14 +182,14 @@ export function render(source, place) {
   return fragment;
 }
 
-/** The words of a task, without those of the lists in it. @param {Element} box */
-function wordsBehind(box) {
+/** The words of a line, without its footnotes and what is listed below it. @param {ChildNode | null} first */
+function wordsFrom(first) {
   let words = "";
-  for (let next = box.nextSibling; next; next = next.nextSibling) {
-    if (/^(UL|OL|P|PRE|BLOCKQUOTE|DIV|TABLE)$/.test(next.nodeName)) break;
-    words += next.textContent;
+  for (let node = first; node; node = node.nextSibling) {
+    if (/^(UL|OL|P|PRE|BLOCKQUOTE|DIV|TABLE)$/.test(node.nodeName)) break;
+    if (node.nodeName !== "SUP") words += node.textContent;
   }
-  return words.trim();
+  return words;
 }
 
 /**

@@ -37,7 +37,9 @@ const FILES = {
   "loro-protocol.js": `
     export { encode, decode, tryDecode, MessageType, CrdtType, UpdateStatusCode, JoinErrorCode,
       RoomErrorCode, MAX_MESSAGE_SIZE, bytesToHex, hexToBytes } from "loro-protocol";`,
-  "markdown-it.js": `export { default } from "markdown-it";`,
+  "markdown-it.js": `
+    export { default } from "markdown-it";
+    export { default as footnotes } from "markdown-it-footnote";`,
   "dompurify.js": `export { default } from "dompurify";`,
   "qrcode.js": `export { default } from "qrcode-generator";`,
 };

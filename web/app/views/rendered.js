@@ -25,6 +25,7 @@ export function Rendered({ path, text, onTick }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const { fields } = frontmatter(text);
   const heading = params.get("h");
+  const place = heading ? `h-${slug(heading)}` : params.get("at");
   const [missing, setMissing] = useState(/** @type {any} */ (null));
   const [turn, setTurn] = useState(0);
   useAgain(missing, () => { setMissing(null); setTurn((was) => was + 1); });
@@ -60,13 +61,24 @@ export function Rendered({ path, text, onTick }) {
       one.disabled = !onTick;
     }
   });
+  const within = (/** @type {string} */ id) => (/** @type {HTMLElement | null | undefined} */ (
+    box.current?.querySelector(`#${CSS.escape(id)}`)));
   useEffect(() => {
-    if (heading) document.getElementById(`h-${slug(heading)}`)?.scrollIntoView();
-  }, [heading, base]);
+    if (place) within(place)?.scrollIntoView();
+  }, [place, base]);
 
   const click = (/** @type {MouseEvent} */ event) => {
-    const link = /** @type {Element} */ (event.target).closest?.("a[data-path]");
+    const link = /** @type {Element} */ (event.target).closest?.("a[data-path], a[data-to]");
     if (!link) return;
+    const place = link.getAttribute("data-to");
+    if (place) {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      const there = within(place);
+      there?.scrollIntoView({ block: "center" });
+      there?.focus({ preventScroll: true });
+      return;
+    }
     event.preventDefault();
     const target = link.getAttribute("data-path") ?? "";
     if (notes.value.get(target)?.kind === "asset") go(to.note(name, target));

@@ -121,3 +121,60 @@ test("who may only read sees tasks and ticks none", story({ [NOTE]: "- [ ] milk\
   world.write(NOTE, "- [x] milk\n- [x] bread\n");
   await checked(page, "milk", true);
 }));
+
+const FOOTED = `---
+a: b
+---
+# Head[^1]
+
+One[^1], two^[at *once*], one again[^1], none[^2].
+
+${"filler\n\n".repeat(60)}- [ ] task[^1]
+
+[^1]: The first, <b>as it is written</b>.
+
+    - [ ] a task in it
+
+[[Tasks#Head]] end
+`;
+
+test("footnotes are reached and left again without another address", story({ [NOTE]: FOOTED }, async (world) => {
+  const page = await person(world);
+  await look(world, page, NOTE);
+  const notes = page.getByRole("region", { name: "Footnotes" });
+  await notes.getByText("The first, <b>as it is written</b>.").waitFor();
+  assert.equal(await notes.getByRole("listitem").count(), 3);
+  await page.locator("article").getByText("none[^2].").waitFor();
+  const [address, depth] = [page.url(), await page.evaluate(() => history.length)];
+  const inSight = (what) => until(() => what.evaluate((one) => {
+    const { top, bottom } = one.getBoundingClientRect();
+    return top > 0 && bottom < innerHeight;
+  }));
+  const refs = page.locator("article").getByRole("link", { name: "Footnote 1", exact: true });
+  assert.equal(await refs.count(), 4);
+  await refs.nth(2).focus();
+  await page.keyboard.press("Enter");
+  await inSight(notes.getByText("The first"));
+  assert.match(await page.evaluate(() => document.activeElement?.textContent), /The first/);
+  await notes.getByRole("link", { name: "Back to the text of footnote 1, place 3" }).click();
+  await inSight(refs.nth(2));
+  assert.ok(await refs.nth(2).evaluate((one) => document.activeElement === one));
+  assert.deepEqual([page.url(), await page.evaluate(() => history.length)], [address, depth]);
+  const way = await refs.first().getAttribute("href");
+  const other = await page.context().newPage();
+  await other.goto(`${world.origin}/${way}`);
+  await inSight(other.getByText("The first"));
+  await box(page, "task").click();
+  await box(page, "a task in it").click();
+  await world.onDisk(NOTE, (text) => text === FOOTED.replaceAll("[ ]", "[x]"));
+  await page.getByRole("link", { name: "Tasks › Head" }).click();
+  await inSight(page.getByRole("heading", { name: /^Head/ }));
+}));
+
+test("a note with more footnotes than it can have is shown without them", story({
+  [NOTE]: Array.from({ length: 30_000 }, (_, n) => `a[^${n}]\n\n[^${n}]: b\n`).join("\n"),
+}, async (world) => {
+  const page = await person(world);
+  await look(world, page, NOTE);
+  await page.locator("article").getByText("^29999").waitFor();
+}));
