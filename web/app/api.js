@@ -21,15 +21,16 @@ export class ApiError extends Error {
 /**
  * @param {string} method
  * @param {string} path
- * @param {{body?: unknown, signal?: AbortSignal, accept?: string, as?: string}} [options]
- *   `as`: a token other than the one signed in with
+ * @param {{body?: unknown, signal?: AbortSignal, accept?: string, as?: string, first?: number}} [options]
+ *   `as`: a token other than the one signed in with; `first`: so many bytes are enough
  * @returns {Promise<Response>}
  */
-async function ask(method, path, { body, signal, accept, as } = {}) {
+async function ask(method, path, { body, signal, accept, as, first } = {}) {
   /** @type {Record<string, string>} */
   const headers = { Accept: accept ?? "application/json" };
   const used = as ?? token.value;
   if (used) headers.Authorization = `Bearer ${used}`;
+  if (first !== undefined) headers.Range = `bytes=0-${first - 1}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
@@ -79,9 +80,9 @@ export async function post(path, body = {}) {
 /** @param {string} path */
 export const remove = async (path) => { await ask("DELETE", path); };
 
-/** @param {string} path @param {AbortSignal} [signal] */
-export const bytes = async (path, signal) => (await ask("GET", path, { signal, accept: "*/*" }))
-  .blob();
+/** @param {string} path @param {AbortSignal} [signal] @param {number} [first] so many are enough */
+export const bytes = async (path, signal, first) => (
+  await ask("GET", path, { signal, accept: "*/*", first })).blob();
 
 /** @param {string} path @param {AbortSignal} [signal] */
 export const text = async (path, signal) => (await ask("GET", path, { signal, accept: "*/*" }))

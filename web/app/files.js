@@ -2,6 +2,7 @@
 
 import { at, bytes, query } from "./api.js";
 import { baseName } from "./paths.js";
+import { asText } from "./text.js";
 import { sayError } from "./ui.js";
 
 /** @type {Record<string, string>} */
@@ -18,6 +19,18 @@ export async function blobUrl(vault, path, signal) {
   const blob = await bytes(way(vault, path), signal);
   const end = path.slice(path.lastIndexOf(".") + 1).toLowerCase();
   return URL.createObjectURL(new Blob([blob], { type: KINDS[end] ?? "application/octet-stream" }));
+}
+
+/** So much of a file is shown. */
+export const SHOWN_BYTES = 256_000;
+
+/**
+ * How a file begins, where it is text; else null.
+ * @param {string} vault @param {string} path @param {AbortSignal} signal
+ */
+export async function textOf(vault, path, signal) {
+  const blob = await bytes(way(vault, path), signal, SHOWN_BYTES);
+  return asText(new Uint8Array(await blob.arrayBuffer()), blob.size >= SHOWN_BYTES);
 }
 
 /** @param {string} vault @param {string} path */

@@ -178,3 +178,35 @@ test("a note with more footnotes than it can have is shown without them", story(
   await look(world, page, NOTE);
   await page.locator("article").getByText("^29999").waitFor();
 }));
+
+test("files of text are shown as they are, and others are not", story({
+  "data.csv": "name,what\n<b>x</b>,1\n", LICENSE: "Do what you want.\n", "long.log": "line\n".repeat(100_000), "empty.txt": "",
+}, async (world) => {
+  world.write("tool.bin", Buffer.from([0x7f, 0x45, 0x4c, 0x46, 0, 1, 2, 3]));
+  const page = await person(world);
+  const shown = page.locator("pre.plain-text");
+  const open = async (path) => {
+    await look(world, page, path);
+    await page.locator("h1").getByText(path).waitFor();
+  };
+  await page.getByRole("treeitem", { name: "tool.bin" }).waitFor();
+  await open("data.csv");
+  await until(() => shown.allTextContents(), ([text]) => text === "name,what\n<b>x</b>,1\n");
+  world.write("data.csv", "other\n");
+  await until(() => shown.allTextContents(), ([text]) => text === "other\n");
+  await open("LICENSE");
+  await shown.getByText("Do what you want.").waitFor();
+  await open("long.log");
+  await page.getByText("This is how it begins").waitFor();
+  assert.equal((await shown.textContent())?.length, 256_000);
+  const saving = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Download all of it" }).click();
+  assert.equal((await saving).suggestedFilename(), "long.log");
+  await open("empty.txt");
+  await page.getByText("There is nothing in it").waitFor();
+  const answer = page.waitForResponse(/file\?path=tool\.bin/);
+  await open("tool.bin");
+  await (await answer).finished();
+  await page.evaluate(() => new Promise((go) => { requestAnimationFrame(() => requestAnimationFrame(go)); }));
+  assert.equal(await shown.count(), 0);
+}));
