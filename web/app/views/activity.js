@@ -4,11 +4,11 @@ import { html, useEffect, useState } from "../../vendor/preact.js";
 import { place, shownName } from "../actions.js";
 import { at, get, query } from "../api.js";
 import { route, to } from "../route.js";
-import { changes, live } from "../store.js";
+import { changes } from "../store.js";
 import { Problem, Time, Waiting, useTitle } from "../ui.js";
 import { authors, deed } from "./history.js";
 import { sittings, when } from "../sittings.js";
-import { Bar, names } from "./vault.js";
+import { Bar, Written, writtenNow } from "./vault.js";
 
 /** @typedef {import("../store.js").Revision} Revision */
 
@@ -47,13 +47,12 @@ export function Activity() {
       setError(problem);
     }
   };
-  const now = live.value.filter(({ people }) => people.length > 0);
+  const now = writtenNow();
   let last = "";
   return html`<${Bar} title=${html`<h1>Activity</h1>`} />
     <div class="column">
       ${now.length > 0 && html`<section><h2>Now</h2><ul class="lines">${now.map((one) => html`<li key=${one.id}>
-        <a href=${to.edit(name, one.path)}><span class="dot live"></span><strong>${shownName(one.path)}</strong>
-        <small>${names(one)}</small></a></li>`)}</ul></section>`}
+        <${Written} session=${one} /></li>`)}</ul></section>`}
       ${error && html`<${Problem} error=${error} />`}
       ${!list ? !error && html`<${Waiting} />` : list.length === 0 ? html`<p class="empty">Nothing happened yet.</p>`
       : html`<div aria-live="polite" aria-relevant="additions">${sittings(list).map((sitting) => {

@@ -7,7 +7,7 @@ import { isNote } from "../paths.js";
 import { keyOfNote, route, to } from "../route.js";
 import { me, nameOf } from "../session.js";
 import {
-  conflicts, heard, live, loading, mayWrite, notes, problem, vault,
+  conflicts, heard, live, loading, mayWrite, notes, others, problem, vault,
 } from "../store.js";
 import { Icon, Problem, Time, Waiting, counted, useTitle } from "../ui.js";
 import { Activity } from "./activity.js";
@@ -86,7 +86,21 @@ export const Bar = ({ title, children, before }) => html`<header class="bar">
 </header>`;
 
 /** Who writes in a session, in words. @param {import("../store.js").Live} session */
-export const names = ({ people }) => people.map(({ name }) => name).join(", ");
+export function names(session) {
+  const there = others(session);
+  const all = [...new Set(there.map(({ name }) => name))];
+  if (there.length < session.people.length) all.push(all.length > 0 ? "you" : "only you");
+  return [all.slice(0, -1).join(", "), ...all.slice(-1)].filter(Boolean).join(" and ");
+}
+
+/** The notes that are open in a session, those with others in it first. */
+export const writtenNow = () => live.value.filter(({ people }) => people.length > 0)
+  .sort((a, b) => others(b).length - others(a).length);
+
+/** @param {{session: import("../store.js").Live}} props */
+export const Written = ({ session }) => html`<a href=${to.edit(session.vault, session.path)}>
+  <span class=${others(session).length > 0 ? "dot live" : "dot"}></span><strong>${shownName(session.path)}</strong>
+  <small>${names(session)}</small></a>`;
 
 function Home() {
   const name = route.value.vault;
@@ -94,7 +108,7 @@ function Home() {
   const all = [...notes.value.values()];
   const last = all.filter(({ path }) => isNote(path)).sort((a, b) => b.changed_ms - a.changed_ms)
     .slice(0, 15);
-  const now = live.value.filter(({ people }) => people.length > 0);
+  const now = writtenNow();
   const count = all.filter(({ path }) => isNote(path)).length;
   return html`<${Bar} title=${html`<h1>${name}</h1>`}>
       <span class="hint">${counted(count, "note")}${all.length > count ? `, ${counted(all.length - count, "file")}` : ""}${vault.value?.access === "read" ? " · read only" : ""}</span>
@@ -104,8 +118,7 @@ function Home() {
       ${conflicts.value > 0 && html`<p class="notice"><a href=${to.list(name, "conflicts")}>${
         counted(conflicts.value, "conflict")} to look at</a>: two edits met in one place, and one was set aside.</p>`}
       ${now.length > 0 && html`<section><h2>Being written now</h2><ul class="lines">${now.map((one) => html`
-        <li key=${one.id}><a href=${to.edit(name, one.path)}><span class="dot live"></span><strong>${shownName(one.path)}</strong>
-          <small>${names(one)}</small></a></li>`)}</ul></section>`}
+        <li key=${one.id}><${Written} session=${one} /></li>`)}</ul></section>`}
       <section><h2>Changed last</h2>
         ${last.length === 0 ? html`<p class="empty">No notes yet.${mayWrite.value
           ? html` <button class="plain" onClick=${() => void newNote()}>Write the first</button>` : ""}</p>`

@@ -231,6 +231,21 @@ test("a session with nobody in it is nobody writing", story({ "a.md": "text\n" }
   await writer.getByRole("button", { name: "Edit" }).waitFor();
 }));
 
+test("who writes alone is told so, and with others who they are", story({ "a.md": "text\n" }, async (world) => {
+  const [mine, theirs] = [await person(world), await person(world)];
+  await edit(world, mine, "a.md");
+  const home = await mine.context().newPage();
+  await home.goto(`${world.origin}/#/v/vault`);
+  const line = home.locator("section", { hasText: "Being written now" }).locator("li");
+  await until(() => line.allTextContents(), ([text]) => /^a\s*only you$/.test(text ?? ""));
+  assert.equal(await line.locator(".dot.live").count(), 0);
+  await edit(world, theirs, "a.md");
+  await until(() => line.allTextContents(), ([text]) => / and you$/.test(text ?? ""));
+  assert.equal(await line.locator(".dot.live").count(), 1);
+  await mine.keyboard.press("Escape");
+  await until(() => line.allTextContents(), ([text]) => !/you/.test(text ?? "you"));
+}));
+
 test("a device that may only read is offered nothing that it cannot do", story({ "a.md": "text\n" }, async (world) => {
   await person(world);
   const page = await person(world, { code: world.invite("--read-only") });
