@@ -45,6 +45,17 @@ test("two write at once, see each other's carets, and the file has both", story(
   await until(() => anna.locator(".people .person").count(), (count) => count === 0);
 }));
 
+test("a caret says whose it is while they type, and hides no line above it when they rest", story(async (world) => {
+  const [anna, bert] = await two(world);
+  await cursor(bert, "end");
+  const width = () => anna.locator(".cm-content .caret-name").evaluateAll((all) => all[0]?.offsetWidth ?? 0);
+  await bert.keyboard.type("eggs");
+  await until(width, (px) => px > 20);
+  await until(width, (px) => px > 0 && px < 10);
+  await anna.locator(".cm-content .caret-name").hover();
+  await until(width, (px) => px > 20);
+}));
+
 test("where no WebSocket gets through, events do", story(async (world) => {
   const pages = [await person(world), await person(world)];
   await pages[0].addInitScript(() => {
