@@ -73,8 +73,7 @@ pub async fn pair(
     Try(address): Try,
     JsonBody(body): JsonBody<PairBody>,
 ) -> Result<Json<Value>, ApiError> {
-    let code: PairingCode =
-        body.code.parse().map_err(|error| ApiError::new(Code::CodeRefused, format!("{error}")))?;
+    let code: PairingCode = body.code.parse().map_err(code_refused)?;
     let device: DeviceId = body
         .device
         .parse()
@@ -137,12 +136,17 @@ pub async fn enroll(
     Ok((StatusCode::CREATED, Json(body)))
 }
 
+fn code_refused(why: impl std::fmt::Display) -> ApiError {
+    ApiError::new(Code::CodeRefused, why.to_string()).hint(
+        "a code works once, for ten minutes; `cru invite` on a device that is in prints another",
+    )
+}
+
 fn refuse(server: &Server, failure: RedeemFailure) -> ApiError {
     match failure {
         RedeemFailure::Code(why) => {
             server.metrics().codes_refused.add(1);
-            ApiError::new(Code::CodeRefused, why.to_string())
-                .hint("ask for a new one: `cru invite` on a device that is in")
+            code_refused(why)
         }
         RedeemFailure::Mint(MintError::Accounts(error)) | RedeemFailure::Accounts(error) => {
             error.into()

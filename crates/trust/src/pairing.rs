@@ -24,8 +24,8 @@ pub struct ParseCodeError;
 /// Why a code opens nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RedeemError {
-    /// It is another code.
-    #[error("the pairing code is wrong")]
+    /// No code like it is known: it is another one, or was swept out when it was over.
+    #[error("the pairing code is wrong, or no longer good")]
     Wrong,
     /// Its ten minutes are over.
     #[error("the pairing code has expired")]

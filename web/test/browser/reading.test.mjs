@@ -46,7 +46,7 @@ test("a task is ticked where one reads, and nothing but its letter changes", sto
 }));
 
 test("tasks ticked where others write come into their text, and nobody's words are lost", story({
-  [NOTE]: "# List\n\n- [ ] milk\n- [ ] bread\n- [ ] eggs\n",
+  [NOTE]: "# List\n\n- [ ] milk\n- [ ] bread\n- [ ] eggs\n\n",
 }, async (world) => {
   const [reader, writer] = [await person(world), await person(world)];
   await edit(world, writer, NOTE);
@@ -61,7 +61,7 @@ test("tasks ticked where others write come into their text, and nobody's words a
   await until(() => textIn(writer), (text) => text.includes("w40 "));
   await box(reader, "bread").click();
   await typing;
-  const whole = `# List\n\n- [x] milk\n- [ ] bread\n- [x] eggs\n${words.join("")}`;
+  const whole = `# List\n\n- [x] milk\n- [ ] bread\n- [x] eggs\n\n${words.join("")}`;
   await until(() => textIn(writer), (text) => text === whole);
   await saved(writer);
   await world.onDisk(NOTE, (text) => text === whole);

@@ -284,8 +284,19 @@ fn codes_end_after_ten_minutes_and_are_limited_in_number() {
     assert_eq!((first.status, invite().status), (201, 201));
     refused(&invite(), 429, "rate_limited");
     server.advance(LIFETIME_MS);
-    refused(&pair(&server, first.json()["code"].as_str().unwrap(), 21), 403, "code_refused");
+    let first = first.json()["code"].as_str().unwrap().to_owned();
+    let late = pair(&server, &first, 21);
+    refused(&late, 403, "code_refused");
+    assert_eq!(late.json()["message"], "the pairing code has expired");
     assert_eq!(invite().status, 201);
+    // Swept out meanwhile: that it was good once is not known any more.
+    let later = pair(&server, &first, 21);
+    refused(&later, 403, "code_refused");
+    assert_eq!(later.json()["message"], "the pairing code is wrong, or no longer good");
+    for refusal in [later, pair(&server, "7K2M", 21)] {
+        let hint = refusal.json()["hint"].to_string();
+        assert!(hint.contains("once, for ten minutes; `cru invite`"), "{hint}");
+    }
 }
 
 #[test]
