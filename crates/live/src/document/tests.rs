@@ -326,7 +326,9 @@ fn after_many_edits_it_is_loaded_afresh_and_loses_none() {
 }
 
 proptest! {
-    /// Whatever arrives, the document answers, and honest edits still meet.
+    /// Whatever arrives broken, the document answers, and honest edits still meet. Nearly all of it
+    /// fails its checksum; what has a right one may end a process, and is tried on one, in
+    /// `crates/cli/tests/outside/mutants.rs`.
     #[test]
     fn mutated_updates_neither_stop_nor_change_it(
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
