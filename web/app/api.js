@@ -41,7 +41,7 @@ async function ask(method, path, { body, signal, accept, as, first } = {}) {
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError(0, "no_answer", "The server does not answer.",
-      "Is it running, and are you on its network? What you typed is kept here.");
+      "Is it running, and are you on its network?");
   }
   if (response.ok) return response;
   const said = await response.json().catch(() => null);

@@ -200,7 +200,7 @@ function wordsFrom(first) {
  */
 export function frontmatter(source) {
   const match = /^\uFEFF?---[ \t]*\r?\n([\s\S]*?)(?<=\n)(?:---|\.\.\.)[ \t]*(?:\r?\n|$)/.exec(source);
-  if (!match) return { fields: [], body: source };
+  if (!match) return { fields: [], body: source.replace(/^\uFEFF/, "") };
   /** @type {{key: string, values: string[]}[]} */
   const fields = [];
   for (const line of match[1].split(/\r?\n/)) {

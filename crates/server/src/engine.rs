@@ -203,7 +203,8 @@ where
     }
 }
 
-/// The old state at its old path; where another note has that by now, at the path the note has.
+/// The old state at its old path; where another note has that by now, at the path the note has. A
+/// deleted note has none: two notes of one name are not made here.
 fn restored_state<R: Repo>(
     repo: &R,
     old: &Version,
@@ -211,6 +212,10 @@ fn restored_state<R: Repo>(
 ) -> Result<State, EngineError> {
     let Some(live) = old.live() else { return Ok(State::Deleted) };
     let mut live: Live = live.clone();
+    if heads.iter().all(|head| head.path().is_none()) {
+        write::free(repo, Some(&old.note), &live.path)?;
+        return Ok(State::Live(live));
+    }
     if let Some(root) = repo.root().map_err(store)? {
         let at = crucible_core::merkle::lookup(&Tree(repo), &root, &live.path).map_err(store)?;
         let others = at.notes.iter().any(|(note, _)| *note != old.note);

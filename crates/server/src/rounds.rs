@@ -199,7 +199,8 @@ pub trait Rounds: Send + Sync + 'static {
     /// new version's id and the root after it.
     ///
     /// # Errors
-    /// [`EngineError`]
+    /// [`EngineError::Exists`] where it was deleted and another note has its name by now, and the
+    /// rest of [`EngineError`].
     fn restore(
         &self,
         vault: &VaultId,

@@ -125,7 +125,11 @@ export function Editor({ path, loaded, mayWrite, onDone }) {
 
   const saveElsewhere = async () => {
     const { current } = screen;
-    if (current && await saveAsNew(path, current.text())) await current.forget();
+    const here = location.hash;
+    if (!current || !await saveAsNew(path, current.text())) return;
+    await current.forget();
+    // Another note has the name now: this editor is of the one that is gone.
+    if (location.hash === here) done.current(null);
   };
 
   const copyText = async () => {

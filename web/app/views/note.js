@@ -1,8 +1,8 @@
 // One note: read, or written in.
 
 import { html, useEffect, useMemo, useRef, useState } from "../../vendor/preact.js";
-import { createNote, deleteNote, place, renameNote } from "../actions.js";
-import { at, get, post, query } from "../api.js";
+import { createNote, deleteNote, place, renameNote, restore, shownName } from "../actions.js";
+import { all, at, get, post, query } from "../api.js";
 import { download } from "../files.js";
 import { baseName, isNote, title } from "../paths.js";
 import { go, instead, noteMoved, route, to } from "../route.js";
@@ -137,8 +137,15 @@ export const Name = ({ path }) => html`<h1 class="note-name" title=${path}>
 
 /** @param {{path: string}} props */
 function NoNote({ path }) {
+  const name = route.value.vault;
+  const [gone] = useLoaded(async (signal) => {
+    const { items } = await all(`${at("notes", name, "deleted")}?limit=500`, "notes", signal);
+    return items.find((one) => one.path === path) ?? null;
+  }, [path, notes.value]);
   return html`<${Bar} title=${html`<${Name} path=${path} />`} />
     <div class="column"><p class="empty">There is no note of this name.</p>
+      ${gone && html`<p>It was deleted <${Time} ms=${gone.ms} />${gone.by ? ` by ${gone.by.split("@")[0]}` : ""}.
+        ${mayWrite.value && html`<button onClick=${() => void restore(gone.last, `${shownName(path)} is back.`, path)}>Restore it</button>`}</p>`}
       ${mayWrite.value && html`<p><button class="main" onClick=${() => void createNote(path)}>Create it</button></p>`}
       <${Kept} />
     </div>`;

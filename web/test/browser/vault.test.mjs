@@ -125,6 +125,9 @@ test("a note that is renamed or deleted while one reads it", story({ "a.md": "te
   await page.locator("article.markdown").getByText("text").waitFor();
   rmSync(`${world.folder}/c.md`);
   await page.getByText("There is no note of this name").waitFor();
+  await page.getByRole("button", { name: "Restore it" }).click();
+  await page.locator("article.markdown").getByText("text").waitFor();
+  await world.onDisk("c.md", (text) => text === "text\n");
 }));
 
 test("an edit on disk is seen in the tree and in the note by itself", story({ "a.md": "text\n" }, async (world) => {

@@ -79,10 +79,15 @@ fn a_note_is_created_edited_moved_deleted_and_listed_as_deleted() {
     assert_eq!(deleted["notes"][0]["last"], last);
     assert_eq!(deleted["notes"][0]["note"], shown["note"]);
     assert_eq!(deleted["notes"][0]["by"], "anna@example.org");
-    let restored = server.post("/api/history/notes/restore", json!({ "version": last }));
-    assert_eq!(restored.status, 201);
+    let other = server.create("old/plan.md", "another\n").id.to_string();
+    let restore = || server.post("/api/history/notes/restore", json!({ "version": last }));
+    assert_eq!(restore().refusal(), (409, "exists".into()), "never two of one name");
+    let body = json!({ "op": "delete", "path": "old/plan.md", "base": other });
+    change(&server, body);
+    assert_eq!(restore().status, 201);
     assert_eq!(paths(&server, 10), ["old/plan.md"]);
-    assert_eq!(server.json("/api/notes/notes/deleted")["notes"], json!([]));
+    let deleted = server.json("/api/notes/notes/deleted");
+    assert_eq!(deleted["notes"].as_array().unwrap().len(), 1, "the other one");
 }
 
 #[test]
