@@ -319,6 +319,32 @@ test("no network: said at once; no Ack: said within seconds, and taken back", as
   a.client.stop();
 });
 
+test("a server that cannot store says why, as long as it cannot", async () => {
+  const room = new Room("one\n");
+  const world = new World(room);
+  const a = world.page();
+  await a.client.start();
+  await a.saved();
+  const why = "the server's disk is full; nothing was stored";
+  room.answer = () => {
+    room.control({ type: "unsaved", why });
+    return 127;
+  };
+  a.append("two\n");
+  const said = `Not saved: ${why} — your edits are kept here`;
+  await a.until(() => a.says === said);
+  // It comes again and again, and is never said to be offline.
+  const tries = [];
+  room.answer = () => {
+    tries.push(a.says);
+    return tries.length < 4 ? 127 : 0;
+  };
+  await a.saved();
+  assert.deepEqual(tries, Array(4).fill(said));
+  assert.equal(room.text, "one\ntwo\n");
+  a.client.stop();
+});
+
 test("a full session is said to be, and tried again", async () => {
   const world = new World(new Room("one\n"));
   const a = world.page();

@@ -694,7 +694,12 @@ impl Room {
         let Some(Busy::Writing(then)) = self.busy.take() else { return };
         self.people_kept.0 = self.people_kept.1;
         match *then {
-            Then::Tell(turn) => self.tell_turn(now_ms, turn),
+            Then::Tell(turn) => {
+                // There is room again: what waits for it need not wait long any more.
+                let soon_ms = now_ms + RETRY_MS.0;
+                self.retry = self.retry.map(|(from, pause)| (from.min(soon_ms), pause));
+                self.tell_turn(now_ms, turn);
+            }
             Then::TellOutside(outside, flushed, update, version) => {
                 self.flushed = flushed;
                 self.retry = None;

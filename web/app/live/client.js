@@ -56,6 +56,7 @@ const KEEP_MS = 60;
  * @property {boolean} kept whether the browser keeps those edits
  * @property {boolean} full whether more people are in the session than the server lets in
  * @property {boolean} silent whether an update has waited long for its Ack
+ * @property {string} [why] why the server could not store what it was last sent
  * @property {{kind: "signed-out" | "denied" | "gone" | "refused", message: string} | null} problem
  */
 
@@ -242,6 +243,7 @@ export class LiveClient {
     if (status === 401) return this.fail("signed-out", error.message);
     if (status === 403) return this.fail("denied", error.message);
     if (status === 404) return this.fail("gone", GONE);
+    if (status === 0) this.set({ why: "" });
     if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
       return this.fail("refused", error.message);
     }
@@ -632,6 +634,7 @@ export class LiveClient {
     const batch = this.pending.get(batchId);
     if (!batch) return undefined;
     if (status === 0) {
+      this.set({ why: "" });
       this.pending.delete(batchId);
       for (const [peer, to] of batch) {
         const at = this.own.get(peer);
@@ -831,6 +834,8 @@ export class LiveClient {
         }
       }
       if (event?.type === "gone") this.session = null;
+      if (event?.type === "unsaved" && typeof event.why === "string") this.set({ why: event.why });
+      if (event?.type === "saved") this.set({ why: "" });
       if (event?.type === "people" && Array.isArray(event.people)) {
         this.names = labels(event.people, this.name, this.doc?.peerIdStr ?? "");
         this.showPresence();

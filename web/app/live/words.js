@@ -6,7 +6,7 @@
  * @param {import("./client.js").State} state
  */
 export function words(state) {
-  const { phase, role, unsaved, kept, full, silent, problem } = state;
+  const { phase, role, unsaved, kept, full, silent, why, problem } = state;
   if (problem) {
     if (problem.kind === "signed-out") {
       return "You were signed out — your text is kept here; copy it";
@@ -14,6 +14,9 @@ export function words(state) {
     return problem.message;
   }
   if (phase === "opening") return "Opening…";
+  if (why && unsaved) {
+    return `Not saved: ${why}${kept ? " — your edits are kept here" : " — leave the page open"}`;
+  }
   if (phase === "offline" && full) {
     return `Too many people are in this note; trying again${unsaved ? " — your edits are kept here" : ""}`;
   }

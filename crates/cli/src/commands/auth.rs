@@ -1,7 +1,8 @@
 //! `cru auth`: users, devices and tokens.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
+use std::time::Duration;
 
 use crucible_core::id::{DeviceId, UserId};
 use crucible_node::api::{self, Device};
@@ -73,6 +74,9 @@ fn add_user(email: &str, folder: &DataFolder, device_name: &str, context: &Conte
     Ok(Exit::Ok)
 }
 
+/// A server on this machine takes a connection within this time.
+const HEARS_WITHIN: Duration = Duration::from_secs(1);
+
 /// Lets somebody into the vault one stands in, where this is the data of the `cru up` that serves
 /// it; gives a line for their first device.
 fn let_in(
@@ -94,6 +98,10 @@ fn let_in(
     let port = server.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     let everywhere = port.map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
     let others = everywhere.and_then(service::address_for_others);
+    // A server that hears this machine alone is named as it hears.
+    let hears = |address: &SocketAddr| TcpStream::connect_timeout(address, HEARS_WITHIN).is_ok();
+    let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let others = others.filter(|address| hears(address) || !hears(&here(address.port())));
     let url = others.map_or_else(|| server.to_owned(), |address| format!("http://{address}"));
     service::join_link(accounts, user, rights, &url, &name).map(Some)
 }

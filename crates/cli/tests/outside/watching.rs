@@ -119,6 +119,11 @@ fn up_prints_a_join_line_and_that_is_all_the_other_device_needs() {
     assert_eq!(bob.read("a.md"), "a\n");
     bob.write("b.md", "b\n");
     bob.sync();
+    // Another person's line has an address that answers, though this server hears one machine alone.
+    let told = alice.cru(&["auth", "add-user", "--email", "eve@example.org"]).ok().told();
+    let eve = Device::new("eve", at("home-e"), at("e"));
+    eve.join_by_code(&crate::pairing::link_in_text(&told)).ok();
+    assert_eq!(eve.read("a.md"), "a\n");
     let code = up.interrupt();
     assert!(matches!(code, Some(0 | 130)), "ended with {code:?}");
 }

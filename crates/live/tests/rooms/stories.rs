@@ -323,6 +323,22 @@ fn a_full_disk_acknowledges_nothing_and_loses_nothing() {
 }
 
 #[test]
+fn after_a_full_disk_the_file_follows_as_soon_as_words_are_taken_again() {
+    let mut world = joined(NOTE, &[0]);
+    world.type_something(0);
+    world.flush(0);
+    world.rest();
+    world.disk_full = true;
+    world.wait(RETRY_MS.1);
+    assert_eq!(world.layer1.head, 0, "it was tried many times");
+    world.disk_full = false;
+    let word = world.type_something(0);
+    world.flush(0);
+    world.wait(2 * QUIET_MS + RETRY_MS.0);
+    assert!(world.layer1.head().content.text().unwrap().contains(&word));
+}
+
+#[test]
 fn a_checkpoint_that_a_restart_found_is_known_at_the_next_one_too() {
     let mut world = joined(NOTE, &[0]);
     world.layer1_waits = true;
@@ -374,14 +390,18 @@ fn what_layer_1_had_is_not_written_over_what_a_checkpoint_became_meanwhile() {
     world.flush(0);
     world.wait(QUIET_MS);
     world.disk_full = true;
+    // It does not hear that it was refused, and sends nothing again.
+    world.deaf.insert(0);
     world.type_something(0);
     world.flush(0);
     world.rest();
     world.disk_full = false;
     // Whatever is tried again now is on its way when the checkpoint is done.
-    world.now += RETRY_MS.0;
+    world.now += RETRY_MS.1;
     world.pass();
+    while world.answer() {}
     world.save();
+    world.deaf.clear();
     world.layer1_waits = false;
     world.rest();
     let head = world.layer1.head();

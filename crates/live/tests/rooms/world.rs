@@ -323,15 +323,10 @@ impl World {
 
     /// Does what the room waits for, if it waits.
     pub fn work(&mut self) -> bool {
-        if let Some(ask) = self.asks.pop_front() {
-            let mut reply = self.question(ask.clone());
-            if reply.answer == Answer::Absent && self.stored.is_some() {
-                // The process died between two questions.
-                self.reopen();
-                reply = self.question(ask);
-            }
-            self.event(Event::Answered(reply.answer, reply.poisoners));
-        } else if let Some(write) = self.writes.pop_front() {
+        if self.answer() {
+            return true;
+        }
+        if let Some(write) = self.writes.pop_front() {
             if self.disk_full {
                 self.reopen();
                 self.event(Event::JournalFailed("the disk is full".to_owned()));
@@ -349,6 +344,19 @@ impl World {
         } else {
             return false;
         }
+        true
+    }
+
+    /// Answers what the room asks of its document, if it asks.
+    pub fn answer(&mut self) -> bool {
+        let Some(ask) = self.asks.pop_front() else { return false };
+        let mut reply = self.question(ask.clone());
+        if reply.answer == Answer::Absent && self.stored.is_some() {
+            // The process died between two questions.
+            self.reopen();
+            reply = self.question(ask);
+        }
+        self.event(Event::Answered(reply.answer, reply.poisoners));
         true
     }
 

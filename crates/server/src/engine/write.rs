@@ -174,7 +174,11 @@ fn new_path(change: &Change) -> Option<&VaultPath> {
 }
 
 /// Refuses a path that another note has, or a folder, or one below a note.
-pub(super) fn free<R: Repo>(repo: &R, note: Option<&NoteId>, path: &VaultPath) -> Result<(), EngineError> {
+pub(super) fn free<R: Repo>(
+    repo: &R,
+    note: Option<&NoteId>,
+    path: &VaultPath,
+) -> Result<(), EngineError> {
     let Some(root) = repo.root().map_err(store)? else { return Ok(()) };
     let at = lookup(&Tree(repo), &root, path).map_err(store)?;
     if at.folder.is_some() || at.notes.iter().any(|(other, _)| Some(other) != note) {
