@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Trials at a time: each has a process of its own.
 const TRIALS_MAX: usize = 2;
+/// What ends so many processes of a trial is what ends them: one may be killed by something else.
+const CONVICTED_AFTER: usize = 2;
 /// Of what the process says on its way out, lines of at most this many bytes go to the log.
 const LINE_BYTES_MAX: u64 = 2_000;
 
@@ -123,7 +125,11 @@ impl DocumentsHost {
         if !self.survives(&mut process, opened(&records)).await {
             for (place, record) in records.into_iter().enumerate() {
                 good.push(record);
-                if !self.survives(&mut process, opened(&good)).await {
+                let mut survives = false;
+                for _ in 0..CONVICTED_AFTER {
+                    survives = survives || self.survives(&mut process, opened(&good)).await;
+                }
+                if !survives {
                     trial.poisoners.extend(good.pop().map(|record| record.by));
                     trial.bad_records.push(place);
                 }
@@ -133,15 +139,20 @@ impl DocumentsHost {
         }
         let mut taken = Vec::new();
         for (place, update) in updates.into_iter().enumerate() {
-            if process.is_none() {
-                // A new one has to be told everything again.
-                self.survives(&mut process, opened(&good)).await;
-                self.survives(&mut process, Ask::Import(taken.clone(), true, Vec::new())).await;
+            let mut survives = false;
+            for _ in 0..CONVICTED_AFTER {
+                if survives {
+                    break;
+                }
+                if process.is_none() {
+                    // A new one has to be told everything again.
+                    self.survives(&mut process, opened(&good)).await;
+                    self.survives(&mut process, Ask::Import(taken.clone(), true, Vec::new())).await;
+                }
+                let import = Ask::Import(vec![update.clone()], true, Vec::new());
+                survives = self.survives(&mut process, import).await;
             }
-            if self
-                .survives(&mut process, Ask::Import(vec![update.clone()], true, Vec::new()))
-                .await
-            {
+            if survives {
                 taken.push(update);
             } else {
                 trial.killers.push(place);
