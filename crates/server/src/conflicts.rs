@@ -114,6 +114,9 @@ pub async fn show(
             let mut side = |id: &VersionId| {
                 let mut shown = who(s, &mut names, &vault, id)?;
                 shown["version"] = id.to_string().into();
+                let version = s.archive().version(&vault, id)?;
+                let path = version.as_ref().and_then(|version| version.path());
+                shown["path"] = path.map(VaultPath::as_str).into();
                 shown["text"] = text(s, &vault, id)?.into();
                 Ok::<_, ApiError>(shown)
             };

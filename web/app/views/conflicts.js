@@ -48,6 +48,9 @@ function Sides({ one, ask }) {
     ${side("Set aside", whole?.other, one.other_by, "other")}`;
 }
 
+/** Whether two names met, and no words. @param {any} whole */
+const isOfNames = ({ kept, other }) => kept.text === other.text && kept.path !== other.path;
+
 const BEFORE = 40;
 
 /**
@@ -56,6 +59,7 @@ const BEFORE = 40;
  */
 function around(whole, which) {
   if (!whole) return "…";
+  if (isOfNames(whole)) return words(whole[which].path ?? "");
   const text = whole[which].text ?? "";
   const wanted = whole.place?.[which] ?? "";
   const away = whole[which === "kept" ? "other" : "kept"].text ?? "";
@@ -108,23 +112,24 @@ function One({ id }) {
     ${error ? html`<div class="column"><${Problem} error=${error} again=${again} /></div>`
     : !one ? html`<${Waiting} />` : html`<div class="sides-page">
       <div class="sides">
-        <${SideOf} title="What was kept" one=${one.kept} base=${one.base} button="Take what was kept"
+        <${SideOf} title="What was kept" one=${one.kept} base=${one.base} names=${isOfNames(one)} button="Take what was kept"
           busy=${busy} onTake=${() => void take("kept")} />
-        <${SideOf} title="What was set aside" one=${one.other} base=${one.base} button="Take this instead"
+        <${SideOf} title="What was set aside" one=${one.other} base=${one.base} names=${isOfNames(one)} button="Take this instead"
           busy=${busy} onTake=${() => void take("other")} />
       </div>
-      ${mayWrite.value && html`<p class="sides-both"><button disabled=${busy} onClick=${() => void take("both")}>Take both, one after the other</button></p>`}
+      ${mayWrite.value && !isOfNames(one) && html`<p class="sides-both"><button disabled=${busy} onClick=${() => void take("both")}>Take both, one after the other</button></p>`}
       <details class="sides-base"><summary>What both started from</summary>
         ${one.base ? html`<pre class="compare">${one.base.text}</pre>` : html`<p class="empty">Nothing: both were written anew.</p>`}</details>
       ${one.now && html`<details class="sides-base"><summary>The note as it is now</summary><pre class="compare">${one.now.text}</pre></details>`}
     </div>`}`;
 }
 
-/** @param {{title: string, one: any, base: any, button: string, busy: boolean, onTake: () => void}} props */
-const SideOf = ({ title, one, base, button, busy, onTake }) => html`
+/** @param {{title: string, one: any, base: any, names: boolean, button: string, busy: boolean, onTake: () => void}} props */
+const SideOf = ({ title, one, base, names, button, busy, onTake }) => html`
   <section class="one-side" aria-label=${title}>
     <header><h2>${title}</h2>
       <p class="hint">${who(one.by)}${one.device ? `, ${one.device}` : ""} · <${Time} ms=${one.ms} /></p></header>
-    <${Compare} before=${base?.text ?? ""} after=${one.text ?? ""} whole=${true} />
+    ${names ? html`<p class="compare">The note is called <strong>${one.path ?? "nothing: it was deleted"}</strong></p>`
+      : html`<${Compare} before=${base?.text ?? ""} after=${one.text ?? ""} whole=${true} />`}
     ${mayWrite.value && html`<button class="main" disabled=${busy} onClick=${onTake}>${button}</button>`}
   </section>`;

@@ -52,6 +52,26 @@ test("the losing side of a conflict is taken, and undone", story({ "a.md": "the 
   await until(() => page.locator(".row .dot.conflict").count(), (count) => count === 0);
 }));
 
+test("of two names that met one sees the names, and takes the other", story({ "a.md": "text\n" }, async (world) => {
+  const second = `${world.root}/second`;
+  world.run(["join", `${world.origin}/vault#${world.invite()}`, second, "--yes"], { home: "other" });
+  renameSync(`${second}/a.md`, `${second}/two.md`);
+  renameSync(`${world.folder}/a.md`, `${world.folder}/one.md`);
+  const page = await person(world);
+  await page.getByRole("treeitem", { name: "one" }).waitFor();
+  world.run(["-C", second, "sync"], { home: "other", codes: [0, 3] });
+  await page.goto(`${world.origin}/#/v/vault/conflicts`);
+  const line = page.locator(".conflicts li").first();
+  await until(() => line.textContent(), (text) => /one\.md/.test(text) && /two\.md/.test(text));
+  await page.locator(".lines a").first().click();
+  const aside = page.getByRole("region", { name: "What was set aside" });
+  const other = (await aside.locator("strong").textContent()) ?? "";
+  assert.match(other, /^(one|two)\.md$/);
+  assert.equal(await page.getByRole("button", { name: /Take both/ }).count(), 0);
+  await page.getByRole("button", { name: "Take this instead" }).click();
+  await world.onDisk(other, (text) => text === "text\n");
+}));
+
 test("a second device is paired by the line that is shown", story({ "a.md": "text\n" }, async (world) => {
   const page = await person(world);
   await page.goto(`${world.origin}/#/devices`);

@@ -48,6 +48,7 @@ fn a_conflict_shows_both_sides_what_they_had_and_what_is_now() {
     assert_eq!(shown["kept"]["version"], written.id.to_string());
     assert_eq!(shown["other"]["text"], "# Plan\n\nAt four.\n\nEnd\n");
     assert_eq!(shown["other"]["device"], "laptop");
+    assert_eq!((&shown["kept"]["path"], &shown["other"]["path"]), (&row["path"], &row["path"]));
     assert_eq!(shown["now"]["version"], written.head.to_string());
     assert_eq!((&shown["open"], &shown["now"]["text"]), (&json!(true), &shown["kept"]["text"]));
 }
