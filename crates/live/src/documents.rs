@@ -2,19 +2,17 @@
 //! over a pipe (`docs/decisions/0015`).
 //!
 //! Invariants: one answer to each ask; a document that takes its time keeps no other waiting while
-//! fewer than [`WORKERS`] do; nothing here is the only copy of anything: whoever asks has the
+//! fewer than [`crate::limits::WORKERS`] do; nothing here is the only copy of anything: whoever asks has the
 //! snapshot and the journal, and opens the document again after the process ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender as Channel, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use minicbor::{Decode, Encode};
 
 use crate::document::{DocVersion, Document, Look, Peer, Refusal, Sender};
-use crate::limits::{MESSAGE_BYTES_MAX, WORKERS};
+use crate::limits::MESSAGE_BYTES_MAX;
 
 /// Which document, as the asking side numbers them.
 pub type DocId = u64;
@@ -413,74 +411,6 @@ impl Held {
 
 /// Senders of the turn at hand are numbered from here on; persons are below.
 const TURN: Sender = 1 << 62;
-
-/// Answers questions until the other end closes, [`WORKERS`] at a time.
-///
-/// # Errors
-/// What the pipes say; a message that is none; an answer that panicked.
-pub fn serve(
-    questions: impl Read + Send + 'static,
-    mut replies: impl Write,
-    now_us: impl Fn() -> u64 + Send + Sync + 'static,
-) -> io::Result<()> {
-    let (asked, work) = channel();
-    let (answered, done) = channel();
-    let worker = Arc::new(Worker {
-        documents: Documents::default(),
-        work: Mutex::new(work),
-        now_us: Box::new(now_us),
-    });
-    for no in 0..WORKERS {
-        let (worker, answered) = (Arc::clone(&worker), answered.clone());
-        let thread = std::thread::Builder::new().name(format!("documents {no}"));
-        thread.stack_size(STACK_BYTES).spawn(move || worker.run(&answered))?;
-    }
-    std::thread::Builder::new().name("questions".into()).spawn(move || {
-        if let Err(error) = ask_all(questions, &asked) {
-            // Nobody hears it when all is over.
-            let _ = answered.send(Err(error));
-        }
-    })?;
-    while let Ok(reply) = done.recv() {
-        send(&mut replies, &reply?)?;
-    }
-    Ok(())
-}
-
-/// Stack of a thread that reads foreign bytes: what a process begins with.
-const STACK_BYTES: usize = 8 << 20;
-
-/// Gives questions on, until there are no more.
-fn ask_all(mut questions: impl Read, asked: &Channel<Question>) -> io::Result<()> {
-    while let Some(question) = receive(&mut questions)? {
-        if asked.send(question).is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// What the threads that answer share.
-struct Worker {
-    documents: Documents,
-    work: Mutex<Receiver<Question>>,
-    now_us: Box<dyn Fn() -> u64 + Send + Sync>,
-}
-
-impl Worker {
-    /// Answers until there are no more questions, or nobody who hears.
-    fn run(&self, answered: &Channel<io::Result<Reply>>) {
-        loop {
-            let Ok(question) = locked(&self.work).recv() else { return };
-            let answer = || self.documents.answer(question, &self.now_us);
-            let reply = catch_unwind(AssertUnwindSafe(answer));
-            let reply = reply.map_err(|_| io::Error::other("an answer panicked"));
-            if answered.send(reply).is_err() {
-                return;
-            }
-        }
-    }
-}
 
 /// Writes one message: its length in four bytes, and CBOR.
 ///

@@ -22,7 +22,8 @@ pub fn run() -> Outcome {
     let began = Instant::now();
     let now_us = move || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let (questions, replies) = (BufReader::new(stdin()), BufWriter::new(stdout().lock()));
-    crucible_live::documents::serve(questions, replies, now_us).during("keeping documents")?;
+    crucible_server::live::documents::serve(questions, replies, now_us)
+        .during("keeping documents")?;
     Ok(Exit::Ok)
 }
 

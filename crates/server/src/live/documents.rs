@@ -4,6 +4,8 @@
 //! whoever waits hears so at once, and the next ask starts another; what may have ended it is tried
 //! in a process of its own, never in the one that others use.
 
+mod serve;
+
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 use crucible_live::document::Sender as Writer;
 use crucible_live::documents::{Answer, Ask, Brought, DocId, Question, Reply, receive, send};
 use crucible_live::limits::WORKERS;
+pub use serve::serve;
 use tokio::sync::{Semaphore, oneshot};
 
 /// Between two starts of the process, at least.
@@ -39,7 +42,7 @@ pub struct Pipes {
     pub end: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// Starts a process that does what [`crucible_live::documents::serve`] does.
+/// Starts a process that does what [`serve()`] does.
 pub type Spawner = Arc<dyn Fn() -> io::Result<Pipes> + Send + Sync>;
 
 /// The process ended before it answered.

@@ -63,7 +63,7 @@ fn documents() -> std::io::Result<Pipes> {
         let began = std::time::Instant::now();
         let now_us = move || u64::try_from(began.elapsed().as_micros()).unwrap();
         // It ends as a process does: with its pipes.
-        let _ = crucible_live::documents::serve(BufReader::new(asked), answers, now_us);
+        let _ = crucible_server::live::documents::serve(BufReader::new(asked), answers, now_us);
     });
     Ok(Pipes {
         questions: Box::new(questions),
