@@ -25,8 +25,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Trials at a time: each has a process of its own.
 const TRIALS_MAX: usize = 2;
-/// What ends so many processes of a trial is what ends them: one may be killed by something else.
-const CONVICTED_AFTER: usize = 2;
 /// Of what the process says on its way out, lines of at most this many bytes go to the log.
 const LINE_BYTES_MAX: u64 = 2_000;
 
@@ -128,10 +126,9 @@ impl DocumentsHost {
         if !self.survives(&mut process, opened(&records)).await {
             for (place, record) in records.into_iter().enumerate() {
                 good.push(record);
-                let mut survives = false;
-                for _ in 0..CONVICTED_AFTER {
-                    survives = survives || self.survives(&mut process, opened(&good)).await;
-                }
+                // Once it may have been something else that ended it.
+                let survives = self.survives(&mut process, opened(&good)).await
+                    || self.survives(&mut process, opened(&good)).await;
                 if !survives {
                     trial.poisoners.extend(good.pop().map(|record| record.by));
                     trial.bad_records.push(place);
@@ -142,19 +139,9 @@ impl DocumentsHost {
         }
         let mut taken = Vec::new();
         for (place, update) in updates.into_iter().enumerate() {
-            let mut survives = false;
-            for _ in 0..CONVICTED_AFTER {
-                if survives {
-                    break;
-                }
-                if process.is_none() {
-                    // A new one has to be told everything again.
-                    self.survives(&mut process, opened(&good)).await;
-                    self.survives(&mut process, Ask::Import(taken.clone(), true, Vec::new())).await;
-                }
-                let import = Ask::Import(vec![update.clone()], true, Vec::new());
-                survives = self.survives(&mut process, import).await;
-            }
+            let before = (opened(&good), taken.as_slice());
+            let survives = self.survives_update(&mut process, &before, &update).await
+                || self.survives_update(&mut process, &before, &update).await;
             if survives {
                 taken.push(update);
             } else {
@@ -162,6 +149,20 @@ impl DocumentsHost {
             }
         }
         trial
+    }
+
+    /// Whether a process lives through an update; a new one is told everything before it first.
+    async fn survives_update(
+        &self,
+        process: &mut Option<Process>,
+        (open, taken): &(Ask, &[Brought]),
+        update: &Brought,
+    ) -> bool {
+        if process.is_none() {
+            self.survives(process, open.clone()).await;
+            self.survives(process, Ask::Import(taken.to_vec(), true, Vec::new())).await;
+        }
+        self.survives(process, Ask::Import(vec![update.clone()], true, Vec::new())).await
     }
 
     /// Whether a process of the trial's own lives through a question, a look at the text, and
@@ -301,4 +302,53 @@ fn log_all(complaints: Box<dyn Read + Send>) {
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use crucible_live::document::Document;
+    use crucible_live::documents::Documents;
+
+    use super::*;
+
+    /// Processes that end at the first update, the first so many of them.
+    fn dying(processes: usize) -> Spawner {
+        let started = AtomicUsize::new(0);
+        Arc::new(move || {
+            let dies = started.fetch_add(1, Ordering::SeqCst) < processes;
+            let (mut asked, questions) = io::pipe()?;
+            let (replies, mut answers) = io::pipe()?;
+            std::thread::spawn(move || {
+                let documents = Documents::default();
+                while let Ok(Some(question)) = receive::<Question>(&mut asked) {
+                    let ends = matches!(&question.ask, Ask::Import(new, ..) if !new.is_empty());
+                    if dies && ends
+                        || send(&mut answers, &documents.answer(question, || 0)).is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+            Ok(Pipes {
+                questions: Box::new(questions),
+                replies: Box::new(replies),
+                complaints: None,
+                end: Arc::new(|| {}),
+            })
+        })
+    }
+
+    #[tokio::test]
+    async fn an_update_is_convicted_where_it_ends_two_processes_and_not_for_one() {
+        let snapshot = Document::seed("one").snapshot().unwrap().to_vec();
+        let update = Brought { by: 1, person: 1, bytes: b"whatever".to_vec() };
+        for (processes, killers) in [(1, vec![]), (2, vec![0])] {
+            let host = DocumentsHost::new(dying(processes));
+            let open = Ask::Open(snapshot.clone(), Vec::new(), Vec::new());
+            let trial = host.trial(open, vec![update.clone()]).await;
+            assert_eq!(trial.killers, killers, "{processes} ended");
+        }
+    }
 }
