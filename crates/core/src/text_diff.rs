@@ -9,7 +9,7 @@
 //! stretch would cost more than [`STEPS_MAX`] allows, it is cut at the furthest point reached so
 //! far, as xdiff does, so that no input is quadratic. Then every pure insertion and deletion slides
 //! down as far as it can, so that two scripts over one base place equal changes equally. At last
-//! lines are aligned anew where blank ones were kept at the price of edited ones ([`realign`]).
+//! lines are aligned anew where blank ones were kept at the price of edited ones (`realign`).
 
 mod realign;
 
