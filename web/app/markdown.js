@@ -1,10 +1,12 @@
 // Notes as HTML: markdown-it, wiki links, tasks, frontmatter; and DOMPurify over all of it.
 //
-// Invariants: HTML in a note is shown as text, never taken as HTML; what is inserted in the page
-// came out of DOMPurify; nothing in a note makes the browser ask another server for anything.
+// Invariants: HTML in a note is shown as text (comments are left out), never taken as HTML; what is
+// inserted in the page came out of DOMPurify; nothing in a note makes the browser ask another
+// server for anything.
 
 import DOMPurify from "../vendor/dompurify.js";
 import MarkdownIt from "../vendor/markdown-it.js";
+import { comments } from "./comments.js";
 import { allowFootnotes, footnotes } from "./footnotes.js";
 import { folderOf, isNote, isPicture, resolved } from "./paths.js";
 import { to } from "./route.js";
@@ -121,6 +123,7 @@ md.renderer.rules.link_open = (/** @type {Any} */ tokens, /** @type {number} */ 
   return linkOpen(tokens, at, options, env, self);
 };
 
+md.use(comments);
 md.use(tasks);
 md.use(footnotes, (/** @type {string} */ text) => slug(text));
 

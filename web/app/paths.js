@@ -83,28 +83,60 @@ export function rowsOf(tree, open) {
 }
 
 /**
- * How well typed letters fit a path: higher is better, -1 not at all. All letters in order;
- * runs, beginnings of words and the file's own name count more.
+ * How well typed letters fit a path: higher is better, -1 not at all. What stands there as it was
+ * typed is before what abbreviates it, the file's own name before its folders.
  * @param {string} typed
  * @param {string} path
  */
 export function fit(typed, path) {
-  const want = typed.toLowerCase().replace(/\s+/g, "");
-  if (want === "") return 0;
   const have = path.toLowerCase();
+  const letters = typed.toLowerCase().trim();
+  const want = letters.replace(/\s+/g, "");
+  if (want === "") return 0;
   const nameAt = have.lastIndexOf("/") + 1;
-  const direct = have.indexOf(typed.toLowerCase().trim(), nameAt);
-  if (direct >= 0) return 1000 - (direct - nameAt) * 5 - (have.length - nameAt);
-  let [at, score, run] = [0, 0, 0];
+  const inName = have.indexOf(letters, nameAt);
+  if (inName >= 0) return 1000 - (inName - nameAt) * 5 - (have.length - nameAt);
+  const inPath = have.indexOf(letters);
+  if (inPath >= 0) return 500 - inPath - have.length / 20;
+  const score = abbreviates(want, have, nameAt);
+  return score < 0 ? -1 : score - have.length / 20;
+}
+
+/**
+ * Letters as an abbreviation: in order, and of each word that has any, its first (`mtg nts` for
+ * Meeting notes). Others stand about by chance. The best score of all ways; -1 where there is none.
+ * @param {string} want @param {string} have @param {number} nameAt
+ */
+function abbreviates(want, have, nameAt) {
+  let from = -1;
   for (const letter of want) {
-    const found = have.indexOf(letter, at);
-    if (found < 0) return -1;
-    run = found === at ? run + 1 : 0;
-    const starts = found === 0 || /[\s/_.-]/.test(have[found - 1]);
-    score += 1 + run * 3 + (starts ? 6 : 0) + (found >= nameAt ? 2 : 0);
-    at = found + 1;
+    from = have.indexOf(letter, from + 1);
+    if (from < 0) return -1;
   }
-  return score - have.length / 20;
+  const isWord = (/** @type {number} */ at) => at >= 0 && !" /_.-\t".includes(have[at]);
+  /** What the letters from `n` on are worth after one at `at`. @type {Map<number, number>} */
+  const known = new Map();
+  const best = (/** @type {number} */ n, /** @type {number} */ at) => {
+    if (n === want.length) return 0;
+    const key = n * (have.length + 1) + at + 1;
+    let most = known.get(key);
+    if (most !== undefined) return most;
+    most = -1;
+    let same = n > 0;
+    for (let here = at + 1; here < have.length; here += 1) {
+      same &&= isWord(here);
+      if (have[here] !== want[n]) continue;
+      const starts = !isWord(here - 1);
+      if (!same && !starts) continue;
+      const rest = best(n + 1, here);
+      if (rest < 0) continue;
+      const worth = 1 + (n > 0 && here === at + 1 ? 3 : 0) + (starts ? 6 : 0) + (here >= nameAt ? 2 : 0);
+      most = Math.max(most, worth + rest);
+    }
+    known.set(key, most);
+    return most;
+  };
+  return best(0, -1);
 }
 
 /**

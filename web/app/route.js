@@ -2,7 +2,7 @@
 //
 //   #/                       the vaults            #/devices
 //   #/v/VAULT                a vault               #/v/VAULT/{conflicts[/ID]|deleted|activity}
-//   #/v/VAULT/n/PATH         a note (`?edit`, `?h=HEADING`, `?at=ID`)
+//   #/v/VAULT/n/PATH         a note (`?edit`, `?h=HEADING`, `?at=ID`, `?find=WORDS`)
 //   #/v/VAULT/h/PATH         its history
 
 import { effect, signal } from "../vendor/preact.js";
@@ -81,6 +81,8 @@ export const to = {
     heading ? `?h=${encodeURIComponent(heading)}` : ""}`,
   /** A place in a note, by its id in the page. @param {string} vault @param {string} path @param {string} id */
   place: (vault, path, id) => `${to.note(vault, path)}?at=${encodeURIComponent(id)}`,
+  /** Where words stand in a note. @param {string} vault @param {string} path @param {string[]} words */
+  found: (vault, path, words) => `${to.note(vault, path)}?find=${encodeURIComponent(words.join(" "))}`,
   /** @param {string} vault @param {string} path */
   edit: (vault, path) => `#/v/${encodeURIComponent(vault)}/n/${way(path)}?edit`,
   /** @param {string} vault @param {string} path */

@@ -36,6 +36,11 @@ test("letters typed find the name before the folder", () => {
     ["x/Plan.md", "plans/other.md"]);
   assert.equal(order("grdn", "Garden.md", "Green.md").length, 1);
   assert.equal(fit("q", "abc.md"), -1);
+  assert.deepEqual(order("mtg nts", "Meeting notes.md", "Mathematics/Algebra/Integers.md"), ["Meeting notes.md"]);
+  assert.equal(fit("onion", "Projects/Orders/Information.md"), -1, "letters that stand about");
+  assert.ok(fit("dn", "Drafts/Daily note.md") > 0, "the first word that begins so need not be the one");
+  assert.deepEqual(order("daily", "Daily/x.md", "Daily.md", "Drafts/All in a list, yes.md"),
+    ["Daily.md", "Daily/x.md", "Drafts/All in a list, yes.md"]);
 });
 
 test("revisions bring a list up to date, or ask for the whole", () => {

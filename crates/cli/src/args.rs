@@ -488,6 +488,21 @@ pub enum AuthVerb {
         /// http(s)://host:port; otherwise this vault's server.
         url: Option<String>,
     },
+    /// Lists who has this vault.
+    Members,
+    /// Lets a person whom the server knows into this vault; again to change what they may.
+    Add {
+        /// Their address; `cru auth add-user` makes one known.
+        email: String,
+        /// They may read, and not change.
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// Takes a person out of this vault, with all their devices; what they wrote stays.
+    Remove {
+        /// Their address, as `cru auth members` shows it.
+        email: String,
+    },
     /// Ends all tokens of a device.
     Revoke {
         /// Its id from `cru auth devices`; the first digits are enough.

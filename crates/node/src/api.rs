@@ -122,6 +122,19 @@ pub struct Device {
     pub revoked_ms: Option<u64>,
 }
 
+/// Somebody who has a vault.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Member {
+    /// The person's id.
+    pub user: String,
+    /// The person's address.
+    pub email: String,
+    /// How far they reach into it.
+    pub access: Access,
+    /// Whether it is theirs: they say who else is in.
+    pub owner: bool,
+}
+
 /// A vault on the server.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Vault {
@@ -247,6 +260,12 @@ struct DevicePage {
 }
 
 #[derive(Deserialize)]
+struct MemberPage {
+    members: Vec<Member>,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct VaultPage {
     vaults: Vec<Vault>,
     next: Option<String>,
@@ -362,6 +381,48 @@ pub fn vault(http: &mut Http, name: &str) -> Result<Option<Vault>, LinkError> {
         Err(LinkError::Refused { code, .. }) if code == "not_found" => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Who has a vault.
+///
+/// # Errors
+/// [`LinkError`]
+pub fn members(http: &mut Http, vault: &str) -> Result<Vec<Member>, LinkError> {
+    let base = format!("/api/vaults/{}/members", escaped(vault));
+    let mut all = Vec::new();
+    let mut path = base.clone();
+    loop {
+        let page: MemberPage = http.json("GET", &path, None)?;
+        all.extend(page.members);
+        match page.next {
+            Some(next) => path = format!("{base}?after={}", escaped(&next)),
+            None => return Ok(all),
+        }
+    }
+}
+
+/// Makes somebody whom the server knows a member, or changes how far they reach.
+///
+/// # Errors
+/// [`LinkError`]; only the owner may.
+pub fn add_member(
+    http: &mut Http,
+    vault: &str,
+    email: &str,
+    access: Access,
+) -> Result<Member, LinkError> {
+    let path = format!("/api/vaults/{}/members", escaped(vault));
+    let new = json!({ "email": email, "access": access.as_str() });
+    http.json("PUT", &path, Some(&new))
+}
+
+/// Ends somebody's membership: no device of theirs reaches the vault any more.
+///
+/// # Errors
+/// [`LinkError`]; only the owner may.
+pub fn remove_member(http: &mut Http, vault: &str, user: &str) -> Result<(), LinkError> {
+    let path = format!("/api/vaults/{}/members/{}", escaped(vault), escaped(user));
+    http.send("DELETE", &path, Carry::Nothing).map(|_| ())
 }
 
 /// Creates a vault; under this id, when the vault began on a device without a server.

@@ -135,12 +135,13 @@ pub async fn members(
 ) -> Result<Json<Value>, ApiError> {
     let limit = page.limit(&server);
     let after = page.after.as_deref().map(user_id).transpose()?;
-    let id = server.enter(&caller, &vault, Op::Read).await?.vault.id;
+    let vault = server.enter(&caller, &vault, Op::Read).await?.vault;
+    let id = vault.id;
     let members = server.quick(move |s| Ok(s.accounts().members(id, after, limit)?)).await?;
     let next = (members.len() == limit as usize)
         .then(|| members.last().map(|member| member.user.id.to_string()))
         .flatten();
-    let members: Vec<Value> = members.iter().map(member_shown).collect();
+    let members: Vec<Value> = members.iter().map(|member| member_shown(&vault, member)).collect();
     Ok(Json(json!({ "members": members, "next": next })))
 }
 
@@ -153,7 +154,7 @@ pub async fn add_member(
     let email = Email::new(&new.email)
         .map_err(|error| ApiError::new(Code::Malformed, error.to_string()))?;
     let vault = owned(&server, &caller, &vault).await?;
-    let member = server
+    let shown = server
         .blocking(move |s| {
             let user = s.accounts().user_by_email(&email)?;
             let user = user.ok_or_else(|| {
@@ -165,11 +166,11 @@ pub async fn add_member(
                 return Err(ApiError::new(Code::Forbidden, message));
             }
             s.accounts().set_member(vault.id, user.id, access)?;
-            Ok(Member { user, access })
+            Ok(member_shown(&vault, &Member { user, access }))
         })
         .await?;
     server.live().recheck();
-    Ok(Json(member_shown(&member)))
+    Ok(Json(shown))
 }
 
 pub async fn remove_member(
@@ -205,11 +206,12 @@ fn shown(vault: &Vault, access: Access, caller: &Caller) -> Value {
     })
 }
 
-fn member_shown(member: &Member) -> Value {
+fn member_shown(vault: &Vault, member: &Member) -> Value {
     json!({
         "user": member.user.id.to_string(),
         "email": member.user.email.as_str(),
         "access": AccessName::from(member.access),
+        "owner": vault.owner == member.user.id,
     })
 }
 

@@ -105,7 +105,7 @@ export function Note({ path }) {
       <a class="button" href=${to.history(name, path)} title="History (h)"><${Icon} name="clock" /><span class="only-wide">History</span></a>
       <${Menu} label="More">
         ${writable && html`<button role="menuitem" onClick=${() => void renameNote(path, loaded.version)}>Rename or move…</button>`}
-        <button role="menuitem" onClick=${async () => { await copy(location.href); say("The address is copied."); }}>Copy address</button>
+        <button role="menuitem" onClick=${async () => { await copy(new URL(to.note(name, path), location.href).href); say("The address is copied."); }}>Copy address</button>
         <button role="menuitem" onClick=${() => void download(name, path)}>Download</button>
         ${writable && html`<button role="menuitem" class="danger" onClick=${() => void deleteNote(path, loaded.version)}>Delete…</button>`}
       <//>

@@ -82,8 +82,9 @@ export function Palette({ onClose }) {
   const open = (/** @type {Entry | undefined} */ entry) => {
     if (!entry) return;
     onClose();
+    const words = entry.parts?.filter(({ hit }) => hit).map(({ text }) => text) ?? [];
     if (entry.create) void createNote(entry.path);
-    else go(to.note(name, entry.path));
+    else go(words.length > 0 ? to.found(name, entry.path, words) : to.note(name, entry.path));
   };
   const keys = (/** @type {KeyboardEvent} */ event) => {
     // Where nothing is found, place 0 is none of the list's.

@@ -4,6 +4,7 @@ import {
   html, useEffect, useLayoutEffect, useRef, useState,
 } from "../../vendor/preact.js";
 import { blobUrl, download } from "../files.js";
+import { clearFound, markFound } from "../found.js";
 import { frontmatter, render, slug } from "../markdown.js";
 import { go, route, to } from "../route.js";
 import { names, notes } from "../store.js";
@@ -63,9 +64,20 @@ export function Rendered({ path, text, onTick }) {
   });
   const within = (/** @type {string} */ id) => (/** @type {HTMLElement | null | undefined} */ (
     box.current?.querySelector(`#${CSS.escape(id)}`)));
+  // Once: what others write meanwhile takes nobody back to where they came in.
+  const reached = useRef("");
+  const found = params.get("find");
   useEffect(() => {
-    if (place) within(place)?.scrollIntoView();
-  }, [place, base]);
+    if (!box.current) return undefined;
+    const marked = found ? markFound(box.current, found.split(" ")) : null;
+    const wanted = place ? within(place) : marked;
+    const goal = `${path} ${place ?? ""} ${found ?? ""}`;
+    if (wanted && reached.current !== goal) {
+      reached.current = goal;
+      wanted.scrollIntoView({ block: place ? "start" : "center" });
+    }
+    return found ? clearFound : undefined;
+  }, [place, found, base, path, names.value, turn]);
 
   const click = (/** @type {MouseEvent} */ event) => {
     const link = /** @type {Element} */ (event.target).closest?.("a[data-path], a[data-to]");

@@ -5,7 +5,7 @@ import { newNote, place, shownName } from "../actions.js";
 import { dialog, drawer } from "../dialogs.js";
 import { isNote } from "../paths.js";
 import { keyOfNote, route, to } from "../route.js";
-import { me, nameOf } from "../session.js";
+import { me, nameOf, signedOut } from "../session.js";
 import {
   conflicts, heard, live, loading, mayWrite, notes, others, problem, vault,
 } from "../store.js";
@@ -65,7 +65,7 @@ export function Vault() {
     <${Side} />
     <div class="shade" onClick=${() => { drawer.value = false; }}></div>
     <main id="main" tabindex="-1">
-      ${!heard.value && html`<div class="banner quiet" role="status">The server is not heard; trying again…</div>`}
+      ${!heard.value && !signedOut.value && html`<div class="banner quiet" role="status">The server is not heard; trying again…</div>`}
       ${loading.value && !vault.value ? html`<${Waiting} />`
         : view === "note" ? html`<${Note} key=${keyOfNote(name, path)} path=${path} />`
         : view === "history" ? html`<${History} key=${path} path=${path} />`

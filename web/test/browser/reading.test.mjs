@@ -210,3 +210,39 @@ test("files of text are shown as they are, and others are not", story({
   await page.evaluate(() => new Promise((go) => { requestAnimationFrame(() => requestAnimationFrame(go)); }));
   assert.equal(await shown.count(), 0);
 }));
+
+const LONG = [
+  "# Ship", "", "<!-- mizzen, for the next edition", "", "- [ ] mast -->", "the mizzen", "", "> [!note]",
+  ...Array.from({ length: 300 }, (_, n) => `Paragraph ${n} of a long note.\n`),
+  "Here the **mizzen** mast stands, <!-- say which --> behind the main mast.", "",
+  ...Array.from({ length: 300 }, (_, n) => `Paragraph ${n} of the other half.\n`),
+].join("\n");
+
+test("what was searched for is shown where it stands, and others' edits take nobody away from there", story({
+  "Ship.md": LONG,
+}, async (world) => {
+  const page = await person(world);
+  await page.keyboard.press("/");
+  await page.keyboard.type("mizzen mast");
+  await page.getByRole("option", { name: /Ship/ }).first().click();
+  const place = page.locator("article p", { hasText: "stands" });
+  await place.waitFor();
+  const seen = () => place.evaluate((one) => {
+    const { top, bottom } = one.getBoundingClientRect();
+    return top > 0 && bottom < innerHeight;
+  });
+  await until(seen);
+  assert.equal(await place.textContent(), "Here the mizzen mast stands,  behind the main mast.");
+  assert.equal(await page.getByRole("checkbox").count(), 0, "of a comment");
+  const marks = () => page.evaluate(() => CSS.highlights.get("found")?.size ?? 0);
+  assert.equal(await marks(), 4);
+  await page.locator("article h1").scrollIntoViewIfNeeded();
+  await until(seen, (is) => !is);
+  world.write("Ship.md", LONG.replace("# Ship", "# A ship with a mast"));
+  await page.getByRole("heading", { name: "A ship with a mast" }).waitFor();
+  await until(marks, (count) => count === 5);
+  assert.equal(await seen(), false);
+  await page.getByRole("heading", { name: "A ship with a mast" }).waitFor();
+  await page.keyboard.press("h");
+  await until(marks, (count) => count === 0);
+}));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crucible_core::id::{DeviceId, UserId};
-use crucible_node::api::{self, Device};
+use crucible_node::api::{self, Device, Member};
 use crucible_node::config::parse_server;
 use crucible_node::http::{Http, Origin};
 use crucible_store::accounts::{Accounts, Email, User};
@@ -39,6 +39,9 @@ pub fn run(what: AuthVerb, context: &Context) -> Outcome {
         }
         AuthVerb::Whoami { url } => whoami(url.as_deref(), context),
         AuthVerb::Devices { url } => devices(url.as_deref(), context),
+        AuthVerb::Members => members(context),
+        AuthVerb::Add { email, read_only } => add(&email, read_only, context),
+        AuthVerb::Remove { email } => remove(&email, context),
         AuthVerb::Revoke { id, url } => revoke(&id, url.as_deref(), context),
     }
 }
@@ -60,17 +63,19 @@ fn add_user(email: &str, folder: &DataFolder, device_name: &str, context: &Conte
         "token": token.reveal(),
     }))?;
     context.output.line(token.reveal())?;
-    let note = match let_in(&user, data, &accounts, context)? {
-        Some(link) => format!(
-            "the token of {email}, for scripts: shown this once. Their device comes in by: cru join \
-             {link}"
-        ),
-        None => format!(
+    let output = &context.output;
+    match let_in(&user, data, &accounts, context)? {
+        Some((link, page)) => {
+            output.note(format!("the token of {email}, for scripts: shown this once"));
+            output.note(format!("their device comes in by: cru join {link}"));
+            output.note(format!("their browser by: {page}"));
+            output.note("both are good once, for ten minutes");
+        }
+        None => output.note(format!(
             "the token of {email}: shown this once. On their device: CRU_TOKEN=… cru join \
              http://HOST:PORT/VAULT"
-        ),
-    };
-    context.output.note(note);
+        )),
+    }
     Ok(Exit::Ok)
 }
 
@@ -78,13 +83,13 @@ fn add_user(email: &str, folder: &DataFolder, device_name: &str, context: &Conte
 const HEARS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Lets somebody into the vault one stands in, where this is the data of the `cru up` that serves
-/// it; gives a line for their first device.
+/// it; gives what their first device joins by, and an address for a browser of theirs.
 fn let_in(
     user: &User,
     data: &Path,
     accounts: &Accounts,
     context: &Context,
-) -> Outcome<Option<JoinLink>> {
+) -> Outcome<Option<(JoinLink, String)>> {
     let start = std::path::absolute(&context.start).during("finding out which folder this is")?;
     let Some(around) = VaultFolder::around(&start)? else { return Ok(None) };
     let vault = &around.config.vault_id;
@@ -103,7 +108,9 @@ fn let_in(
     let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let others = others.filter(|address| hears(address) || !hears(&here(address.port())));
     let url = others.map_or_else(|| server.to_owned(), |address| format!("http://{address}"));
-    service::join_link(accounts, user, rights, &url, &name).map(Some)
+    let link = service::join_link(accounts, user, rights.clone(), &url, &name)?;
+    let page = service::page_link(accounts, user, rights, &url)?;
+    Ok(Some((link, page)))
 }
 
 fn login(url: &str, token_stdin: bool, device_name: &str, context: &Context) -> Outcome {
@@ -233,6 +240,77 @@ fn named<'d>(devices: &'d [Device], digits: &str) -> Outcome<&'d Device> {
             Err(Failure::failed(message).hint("give more of the digits"))
         }
     }
+}
+
+fn members(context: &Context) -> Outcome {
+    let folder = VaultFolder::find(&context.start)?;
+    let vault = &folder.config.vault;
+    let mut http = folder.http(context)?;
+    let me = api::whoami(&mut http)?.user;
+    let mut members = api::members(&mut http, vault)?;
+    members.sort_by(|a, b| b.owner.cmp(&a.owner).then_with(|| a.email.cmp(&b.email)));
+    let output = &context.output;
+    for member in &members {
+        output.value(&json!({
+            "type": "member",
+            "user": member.user,
+            "email": member.email,
+            "access": member.access.as_str(),
+            "owner": member.owner,
+            "you": member.user == me,
+        }))?;
+        let reach = match (member.owner, member.access) {
+            (true, _) => "owner",
+            (false, api::Access::Write) => "reads and writes",
+            (false, api::Access::Read) => "reads",
+        };
+        let you = if member.user == me { output.paint(GOOD, "  you") } else { String::new() };
+        let email = plain(&member.email);
+        output.line(format!("{email:<30}  {}{you}", output.paint(FAINT, reach)))?;
+    }
+    if members.len() > 1 && members.iter().any(|member| member.owner && member.user == me) {
+        output.note("`cru auth remove EMAIL` takes a person out of this vault");
+    }
+    Ok(Exit::Ok)
+}
+
+fn add(email: &str, read_only: bool, context: &Context) -> Outcome {
+    let folder = VaultFolder::find(&context.start)?;
+    let vault = &folder.config.vault;
+    let access = if read_only { api::Access::Read } else { api::Access::Write };
+    let member = api::add_member(&mut folder.http(context)?, vault, email, access)?;
+    context.output.value(&json!({
+        "type": "member",
+        "user": member.user,
+        "email": member.email,
+        "access": member.access.as_str(),
+        "owner": member.owner,
+    }))?;
+    let verb = if read_only { "may read" } else { "may read and write" };
+    context.output.line(format!("{} {verb} {vault} now", plain(&member.email)))?;
+    context.output.note("devices of theirs that are in come to it by: cru join URL/VAULT");
+    Ok(Exit::Ok)
+}
+
+fn remove(email: &str, context: &Context) -> Outcome {
+    let folder = VaultFolder::find(&context.start)?;
+    let vault = &folder.config.vault;
+    let mut http = folder.http(context)?;
+    let members = api::members(&mut http, vault)?;
+    let member =
+        members.iter().find(|one| one.email.eq_ignore_ascii_case(email)).ok_or_else(|| {
+            let message = format!("{email:?} is not in the vault {vault}");
+            Failure::failed(message).hint("`cru auth members` lists who is")
+        })?;
+    let Member { user, email, .. } = member;
+    api::remove_member(&mut http, vault, user)?;
+    context.output.value(&json!({ "type": "removed", "user": user, "email": email }))?;
+    context.output.line(format!(
+        "{} is out of {vault}: what they wrote stays, they get nothing new",
+        plain(email),
+    ))?;
+    context.output.note("their copies stay with them; `cru auth add` lets them in again");
+    Ok(Exit::Ok)
 }
 
 /// As much of an id as lists show.

@@ -124,6 +124,25 @@ fn up_prints_a_join_line_and_that_is_all_the_other_device_needs() {
     let eve = Device::new("eve", at("home-e"), at("e"));
     eve.join_by_code(&crate::pairing::link_in_text(&told)).ok();
     assert_eq!(eve.read("a.md"), "a\n");
+    assert!(told.contains("browser by: http://"), "{told}");
+    // Whose vault it is says who is in it.
+    let members = alice.cru(&["auth", "members"]).ok();
+    let mut lines = members.text().lines();
+    assert!(lines.next().unwrap().ends_with("owner  you"), "{}", members.told());
+    let eves = lines.next().unwrap();
+    assert!(eves.starts_with("eve@example.org") && eves.ends_with("reads and writes"), "{eves}");
+    eve.cru(&["auth", "remove", "nobody@example.org"]).code(1).says("auth members");
+    let owner = alice.cru(&["auth", "whoami", "--json"]).ok().last()["email"].clone();
+    eve.cru(&["auth", "remove", owner.as_str().unwrap()]).code(12).says("only the owner");
+    alice.cru(&["auth", "remove", "EVE@example.org"]).ok().says("lets them in again");
+    eve.try_sync().code(12);
+    alice.cru(&["auth", "add", "eve@example.org", "--read-only"]).ok().says("cru join");
+    eve.sync();
+    eve.write("e.md", "e\n");
+    eve.try_sync().says("read");
+    alice.cru(&["auth", "add", "eve@example.org"]).ok();
+    eve.sync();
+    alice.cru(&["auth", "add", "nobody@example.org"]).code(1).says("auth add-user");
     let code = up.interrupt();
     assert!(matches!(code, Some(0 | 130)), "ended with {code:?}");
 }

@@ -100,6 +100,16 @@ pub struct Named {
     client: String,
 }
 
+impl Named {
+    fn checked(self) -> Result<String, ApiError> {
+        if NAME_BYTES.contains(&self.client.len()) && self.client.is_ascii() {
+            return Ok(self.client);
+        }
+        let message = "client is 16 to 64 characters of your own, drawn for each connection";
+        Err(ApiError::new(Code::BadRequest, message))
+    }
+}
+
 /// One stream of a connection.
 struct Stretch {
     server: Arc<Server>,
@@ -138,13 +148,10 @@ pub async fn events(
         ApiError::new(Code::Unavailable, "too many streams of events are open")
             .hint("try again in a moment")
     })?;
-    if !NAME_BYTES.contains(&named.client.len()) || !named.client.is_ascii() {
-        let message = "client is 16 to 64 characters of your own, drawn for each connection";
-        return Err(ApiError::new(Code::BadRequest, message));
-    }
+    let name = named.checked()?;
     let last = headers.get("last-event-id").and_then(|last| last.to_str().ok());
     let last: Option<u64> = last.and_then(|last| last.parse().ok());
-    let key = (id, named.client);
+    let key = (id, name);
     let known = find(&server, &key, &caller).await?;
     let (half, mut end) = match (known, last) {
         (Some(half), _) => (half, None),
@@ -305,7 +312,8 @@ pub async fn frames(
     Params(named): Params<Named>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
-    let half = find(&server, &(id, named.client), &caller).await?.ok_or_else(gone)?;
+    let key = (id, named.checked()?);
+    let half = find(&server, &key, &caller).await?.ok_or_else(gone)?;
     let silence_ms = server.limits().body_silence_ms;
     let body = body::read(request, POST_BYTES_MAX, silence_ms).await?;
     let mut rest = &body[..];

@@ -569,6 +569,7 @@ fn where_no_websocket_gets_through_events_do_and_a_cut_stream_is_taken_up_again(
     let bert = server.bert();
     assert_eq!(post(&server, &session, client, &bert, &[]), 404);
     assert_eq!(post(&server, &session, "another-client-of-no-stream", token, &[]), 404);
+    assert_eq!(post(&server, &session, "short", token, &[]), 400);
     assert_eq!(server.post(&format!("/api/sessions/{session}/end"), json!({})).status, 202);
     let (event, _, data) = stream.next();
     assert_eq!((event.as_str(), &data[..12]), ("close", r#"{"code":4410"#));

@@ -64,7 +64,11 @@ fn the_owner_says_who_is_a_member() {
     assert_eq!(put(&annas, "user2@example.org", "own").refusal(), (422, "malformed".into()));
     assert_eq!(put(&annas, "user1@example.org", "read").refusal(), (403, "forbidden".into()));
     let members = server.get("/api/vaults/notes/members", &berts).json();
-    assert_eq!(members["members"].as_array().unwrap().len(), 2);
+    let listed = members["members"].as_array().unwrap();
+    assert_eq!(listed.len(), 2);
+    for member in listed {
+        assert_eq!(member["owner"], json!(member["email"] == "user1@example.org"), "{member}");
+    }
 
     let remove = |user: String| {
         let path = format!("/api/vaults/notes/members/{user}");
