@@ -82,6 +82,9 @@ export function rowsOf(tree, open) {
   return rows;
 }
 
+/** What abbreviates anything has at most so many letters. */
+const ABBREVIATION_MAX = 24;
+
 /**
  * How well typed letters fit a path: higher is better, -1 not at all. What stands there as it was
  * typed is before what abbreviates it, the file's own name before its folders.
@@ -98,22 +101,32 @@ export function fit(typed, path) {
   if (inName >= 0) return 1000 - (inName - nameAt) * 5 - (have.length - nameAt);
   const inPath = have.indexOf(letters);
   if (inPath >= 0) return 500 - inPath - have.length / 20;
-  const score = abbreviates(want, have, nameAt);
+  // Several words, each somewhere: `2018 ch04`.
+  const words = letters.split(/\s+/).map((word) => have.lastIndexOf(word));
+  if (words.length > 1 && words.every((at) => at >= 0)) {
+    return 200 + 20 * words.filter((at) => at >= nameAt).length - have.length / 20;
+  }
+  const own = abbreviates(want, have.slice(nameAt));
+  const score = own < 0 ? abbreviates(want, have) : own + 3 * want.length;
   return score < 0 ? -1 : score - have.length / 20;
 }
 
 /**
  * Letters as an abbreviation: in order, and of each word that has any, its first (`mtg nts` for
  * Meeting notes). Others stand about by chance. The best score of all ways; -1 where there is none.
- * @param {string} want @param {string} have @param {number} nameAt
+ * @param {string} want @param {string} have
  */
-function abbreviates(want, have, nameAt) {
+function abbreviates(want, have) {
+  if (want.length > ABBREVIATION_MAX) return -1;
   let from = -1;
   for (const letter of want) {
     from = have.indexOf(letter, from + 1);
     if (from < 0) return -1;
   }
   const isWord = (/** @type {number} */ at) => at >= 0 && !" /_.-\t".includes(have[at]);
+  /** @type {number[]} */
+  const starts = [];
+  for (let at = 0; at < have.length; at += 1) if (isWord(at) && !isWord(at - 1)) starts.push(at);
   /** What the letters from `n` on are worth after one at `at`. @type {Map<number, number>} */
   const known = new Map();
   const best = (/** @type {number} */ n, /** @type {number} */ at) => {
@@ -122,17 +135,15 @@ function abbreviates(want, have, nameAt) {
     let most = known.get(key);
     if (most !== undefined) return most;
     most = -1;
-    let same = n > 0;
-    for (let here = at + 1; here < have.length; here += 1) {
-      same &&= isWord(here);
-      if (have[here] !== want[n]) continue;
-      const starts = !isWord(here - 1);
-      if (!same && !starts) continue;
+    const take = (/** @type {number} */ here, /** @type {number} */ worth) => {
       const rest = best(n + 1, here);
-      if (rest < 0) continue;
-      const worth = 1 + (n > 0 && here === at + 1 ? 3 : 0) + (starts ? 6 : 0) + (here >= nameAt ? 2 : 0);
-      most = Math.max(most, worth + rest);
+      if (rest >= 0) most = Math.max(/** @type {number} */ (most), rest + 1 + worth);
+    };
+    // On in the word, or another word from its first letter on.
+    for (let here = at + 1; n > 0 && here < have.length && isWord(here); here += 1) {
+      if (have[here] === want[n]) take(here, here === at + 1 ? 3 : 0);
     }
+    for (const here of starts) if (here > at && have[here] === want[n]) take(here, 6);
     known.set(key, most);
     return most;
   };

@@ -41,6 +41,9 @@ test("letters typed find the name before the folder", () => {
   assert.ok(fit("dn", "Drafts/Daily note.md") > 0, "the first word that begins so need not be the one");
   assert.deepEqual(order("daily", "Daily/x.md", "Daily.md", "Drafts/All in a list, yes.md"),
     ["Daily.md", "Daily/x.md", "Drafts/All in a list, yes.md"]);
+  assert.deepEqual(order("2018 ch04", "2018/src/ch15-04-rc.md", "2018/src/ch04-03-slices.md"),
+    ["2018/src/ch04-03-slices.md", "2018/src/ch15-04-rc.md"]);
+  assert.deepEqual(order("ch4", "chapters/404.md", "src/ch04-01.md"), ["src/ch04-01.md", "chapters/404.md"]);
 });
 
 test("revisions bring a list up to date, or ask for the whole", () => {

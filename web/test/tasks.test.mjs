@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { comments } from "../app/comments.js";
 import { Ticks, differInBoxes, isDone, placeIn, tasks, withTask } from "../app/tasks.js";
 import MarkdownIt from "../vendor/markdown-it.js";
 
-const md = new MarkdownIt().use(tasks);
+const md = new MarkdownIt().use(comments).use(tasks);
 
 /** What stands at each box of a text, in its order. */
 function boxes(text, from = 0) {
@@ -27,6 +28,12 @@ test("a box is where it stands in the text, however it is nested", () => {
   const words = "one|two|three|four|five|six|seven|eight|nine|ten|eleven";
   assert.equal(boxes(text).length, words.split("|").length);
   assert.equal(allDone(text), text.replace(new RegExp(`\\[ \\] (${words})$`, "gm"), "[x] $1"));
+});
+
+test("a box behind a comment is none, one on the line after it is", () => {
+  assert.deepEqual(boxes("- <!-- was [ ] before -->[ ] mow\n- <!-- a --> [x] b\n"), []);
+  const text = "- <!-- see [link] -->\n  [ ] feed\n<!--\n- [ ] no\n-->\n- [ ] yes\n";
+  assert.equal(allDone(text), text.replace("[ ] feed", "[x] feed").replace("[ ] yes", "[x] yes"));
 });
 
 test("what only looks like a task is none", () => {

@@ -107,6 +107,8 @@ fn log_to_stderr(cli: &Cli) {
     let level = match (cli.global.verbose, cli.global.quiet) {
         (_, true) => LevelFilter::ERROR,
         (0, _) if serving => LevelFilter::INFO,
+        // Somebody sits before it: what went wrong, and nothing else.
+        (0, _) if matches!(cli.verb, Verb::Up(_)) => LevelFilter::ERROR,
         (0, _) => LevelFilter::OFF,
         (1, _) => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,

@@ -254,24 +254,6 @@ pub enum Scope<'p> {
 }
 
 #[derive(Deserialize)]
-struct DevicePage {
-    devices: Vec<Device>,
-    next: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct MemberPage {
-    members: Vec<Member>,
-    next: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct VaultPage {
-    vaults: Vec<Vault>,
-    next: Option<String>,
-}
-
-#[derive(Deserialize)]
 struct RevisionPage {
     revisions: Vec<Revision>,
     next: Option<String>,
@@ -320,6 +302,28 @@ pub fn invite(http: &mut Http, asked: &Asked) -> Result<Invitation, LinkError> {
     http.json("POST", "/api/auth/invite", Some(&body))
 }
 
+/// A page of a list, whatever the server calls its items.
+#[derive(Deserialize)]
+struct ListPage<T> {
+    #[serde(alias = "devices", alias = "members", alias = "vaults")]
+    items: Vec<T>,
+    next: Option<String>,
+}
+
+/// All pages of a list.
+fn all<T: DeserializeOwned>(http: &mut Http, list: &str) -> Result<Vec<T>, LinkError> {
+    let mut all = Vec::new();
+    let mut path = list.to_owned();
+    loop {
+        let page: ListPage<T> = http.json("GET", &path, None)?;
+        all.extend(page.items);
+        match page.next {
+            Some(next) => path = format!("{list}?after={}", escaped(&next)),
+            None => return Ok(all),
+        }
+    }
+}
+
 /// Says whom the token speaks for.
 ///
 /// # Errors
@@ -333,16 +337,7 @@ pub fn whoami(http: &mut Http) -> Result<WhoAmI, LinkError> {
 /// # Errors
 /// [`LinkError`]
 pub fn devices(http: &mut Http) -> Result<Vec<Device>, LinkError> {
-    let mut all = Vec::new();
-    let mut path = "/api/auth/devices".to_owned();
-    loop {
-        let page: DevicePage = http.json("GET", &path, None)?;
-        all.extend(page.devices);
-        match page.next {
-            Some(next) => path = format!("/api/auth/devices?after={}", escaped(&next)),
-            None => return Ok(all),
-        }
-    }
+    all(http, "/api/auth/devices")
 }
 
 /// Ends all tokens of a device, named by its id or the beginning of it.
@@ -359,16 +354,7 @@ pub fn revoke(http: &mut Http, device: &str) -> Result<(), LinkError> {
 /// # Errors
 /// [`LinkError`]
 pub fn vaults(http: &mut Http) -> Result<Vec<Vault>, LinkError> {
-    let mut all = Vec::new();
-    let mut path = "/api/vaults".to_owned();
-    loop {
-        let page: VaultPage = http.json("GET", &path, None)?;
-        all.extend(page.vaults);
-        match page.next {
-            Some(next) => path = format!("/api/vaults?after={}", escaped(&next)),
-            None => return Ok(all),
-        }
-    }
+    all(http, "/api/vaults")
 }
 
 /// One vault; `None` when there is none of this name.
@@ -388,17 +374,7 @@ pub fn vault(http: &mut Http, name: &str) -> Result<Option<Vault>, LinkError> {
 /// # Errors
 /// [`LinkError`]
 pub fn members(http: &mut Http, vault: &str) -> Result<Vec<Member>, LinkError> {
-    let base = format!("/api/vaults/{}/members", escaped(vault));
-    let mut all = Vec::new();
-    let mut path = base.clone();
-    loop {
-        let page: MemberPage = http.json("GET", &path, None)?;
-        all.extend(page.members);
-        match page.next {
-            Some(next) => path = format!("{base}?after={}", escaped(&next)),
-            None => return Ok(all),
-        }
-    }
+    all(http, &format!("/api/vaults/{}/members", escaped(vault)))
 }
 
 /// Makes somebody whom the server knows a member, or changes how far they reach.

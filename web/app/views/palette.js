@@ -12,6 +12,7 @@ import { mayWrite, notes, vault } from "../store.js";
 
 const command = /Mac|iPhone|iPad/.test(navigator.userAgent) ? "⌘" : "Ctrl";
 const NAMES = 12;
+const FILES = 6;
 const HITS = 20;
 
 /** @param {{onClose: () => void}} props */
@@ -30,10 +31,13 @@ export function Palette({ onClose }) {
     if (!typed.trim()) {
       return all.sort((a, b) => b.changed_ms - a.changed_ms).slice(0, NAMES);
     }
-    return all.map((note) => ({ note, score: fit(typed, note.path) }))
+    const fitting = all.map((note) => ({ note, score: fit(typed, note.path) }))
       .filter(({ score }) => score > 0)
       .sort((a, b) => b.score - a.score || a.note.path.length - b.note.path.length)
-      .slice(0, NAMES).map(({ note }) => note);
+      .map(({ note }) => note);
+    // Other files crowd no notes out.
+    const [texts, files] = [fitting.filter(({ path }) => isNote(path)), fitting.filter(({ path }) => !isNote(path))];
+    return [...texts.slice(0, NAMES), ...files.slice(0, FILES)];
   }, [typed, notes.value]);
 
   useEffect(() => {

@@ -70,11 +70,12 @@ export function Rendered({ path, text, onTick }) {
   useEffect(() => {
     if (!box.current) return undefined;
     const marked = found ? markFound(box.current, found.split(" ")) : null;
-    const wanted = place ? within(place) : marked;
     const goal = `${path} ${place ?? ""} ${found ?? ""}`;
-    if (wanted && reached.current !== goal) {
+    const heading = place ? within(place) : null;
+    if ((heading || marked) && reached.current !== goal) {
       reached.current = goal;
-      wanted.scrollIntoView({ block: place ? "start" : "center" });
+      if (heading) heading.scrollIntoView();
+      else if (marked) toMiddle(marked);
     }
     return found ? clearFound : undefined;
   }, [place, found, base, path, names.value, turn]);
@@ -107,6 +108,17 @@ export function Rendered({ path, text, onTick }) {
           ? values.map((value) => html`<span class="tag">${value}</span>`) : values[0] ?? ""}</td></tr>`)}
       </tbody></table>`}
     <article class="markdown" ref=${box} onClick=${click} onChange=${change}></article>`;
+}
+
+/** Words may stand far down in one paragraph. @param {Range} range */
+function toMiddle(range) {
+  const element = range.startContainer.parentElement;
+  element?.scrollIntoView({ block: "center" });
+  const { top, height } = range.getBoundingClientRect();
+  let frame = element?.parentElement;
+  while (frame && !/auto|scroll/.test(getComputedStyle(frame).overflowY)) frame = frame.parentElement;
+  const by = top + height / 2 - innerHeight / 2;
+  if (Math.abs(by) > innerHeight / 3) frame?.scrollBy(0, by);
 }
 
 /**

@@ -1,7 +1,9 @@
 //! `cru live-documents`: the process that keeps the CRDT documents of a server's live sessions.
 //! Bytes from other people's browsers can end it; they end nothing else.
 
-use std::io::{BufReader, BufWriter, stdin, stdout};
+use std::io::{self, BufReader, BufWriter, stdin, stdout};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -27,16 +29,23 @@ pub fn run() -> Outcome {
     Ok(Exit::Ok)
 }
 
+/// What runs here, also where a newer release has taken its place on the disk.
+fn this_binary() -> io::Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() }
+}
+
 /// Starts this binary again as that process.
 pub fn spawner() -> Spawner {
     Arc::new(|| {
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut child = Command::new(this_binary()?)
+            .arg0("cru")
             .arg("live-documents")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let missing = || std::io::Error::other("a child has the pipes it was given");
+        let missing = || io::Error::other("a child has the pipes it was given");
         let questions = child.stdin.take().ok_or_else(missing)?;
         let replies = child.stdout.take().ok_or_else(missing)?;
         let complaints = child.stderr.take().ok_or_else(missing)?;

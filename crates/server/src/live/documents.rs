@@ -23,6 +23,8 @@ use tokio::sync::{Semaphore, oneshot};
 const PAUSE: Duration = Duration::from_millis(50);
 /// The longest time for one answer. (The largest document opens in under a second.)
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Processes that something must have ended before it is said to end them.
+const CONVICTED_AFTER: usize = 2;
 /// Trials at a time: each has a process of its own.
 const TRIALS_MAX: usize = 2;
 /// Of what the process says on its way out, lines of at most this many bytes go to the log.
@@ -115,70 +117,80 @@ impl DocumentsHost {
 
     /// Finds what ends the process: records of the journal that `open` has, then updates, each
     /// imported and looked at alone.
-    pub async fn trial(&self, open: Ask, updates: Vec<Brought>) -> Trial {
+    ///
+    /// # Errors
+    /// There is no verdict: no process could be started, or none lives with what is beyond doubt.
+    pub async fn trial(&self, open: Ask, updates: Vec<Brought>) -> Result<Trial, Died> {
         let _permit = self.trials.acquire().await;
         let mut trial = Trial::default();
-        let Ask::Open(snapshot, records, owners) = open else { return trial };
+        let Ask::Open(snapshot, records, owners) = open else { return Ok(trial) };
         let opened =
             |records: &[Brought]| Ask::Open(snapshot.clone(), records.to_vec(), owners.clone());
+        let mut stand = Stand { spawner: &self.spawner, process: None };
         let mut good: Vec<Brought> = Vec::new();
-        let mut process = None;
-        if !self.survives(&mut process, opened(&records)).await {
+        // One by one only where there is something to be found: each is opened with all before it.
+        if !records.is_empty() && !stand.convicts(&[], &opened(&records)).await? {
+            good = records;
+        } else {
             for (place, record) in records.into_iter().enumerate() {
+                let before = opened(&good);
                 good.push(record);
-                // Once it may have been something else that ended it.
-                let survives = self.survives(&mut process, opened(&good)).await
-                    || self.survives(&mut process, opened(&good)).await;
-                if !survives {
+                if stand.convicts(&[before], &opened(&good)).await? {
                     trial.poisoners.extend(good.pop().map(|record| record.by));
                     trial.bad_records.push(place);
                 }
             }
-        } else {
-            good = records;
         }
         let mut taken = Vec::new();
         for (place, update) in updates.into_iter().enumerate() {
-            let before = (opened(&good), taken.as_slice());
-            let survives = self.survives_update(&mut process, &before, &update).await
-                || self.survives_update(&mut process, &before, &update).await;
-            if survives {
-                taken.push(update);
-            } else {
+            let before = [opened(&good), imported(&taken)];
+            if stand.convicts(&before, &imported(std::slice::from_ref(&update))).await? {
                 trial.killers.push(place);
+            } else {
+                taken.push(update);
             }
         }
-        trial
+        Ok(trial)
+    }
+}
+
+fn imported(updates: &[Brought]) -> Ask {
+    Ask::Import(updates.to_vec(), true, Vec::new())
+}
+
+/// Where suspects are tried: processes of the trial's own, one after the other.
+struct Stand<'a> {
+    spawner: &'a Spawner,
+    process: Option<Process>,
+}
+
+impl Stand<'_> {
+    /// Whether a question ends two processes, each of which lived with all that was before it: once
+    /// it may have been something else.
+    async fn convicts(&mut self, before: &[Ask], ask: &Ask) -> Result<bool, Died> {
+        for _ in 0..CONVICTED_AFTER {
+            let process = match self.process.take() {
+                Some(process) => process,
+                None => self.start(before).await?,
+            };
+            if process.lives_through(ask).await {
+                self.process = Some(process);
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
-    /// Whether a process lives through an update; a new one is told everything before it first.
-    async fn survives_update(
-        &self,
-        process: &mut Option<Process>,
-        (open, taken): &(Ask, &[Brought]),
-        update: &Brought,
-    ) -> bool {
-        if process.is_none() {
-            self.survives(process, open.clone()).await;
-            self.survives(process, Ask::Import(taken.to_vec(), true, Vec::new())).await;
+    /// A process that lives with all this.
+    async fn start(&self, before: &[Ask]) -> Result<Process, Died> {
+        tokio::time::sleep(PAUSE).await;
+        let process = Process::start(self.spawner)?;
+        for ask in before {
+            if !process.lives_through(ask).await {
+                return Err(Died { suspect: false });
+            }
         }
-        self.survives(process, Ask::Import(vec![update.clone()], true, Vec::new())).await
-    }
-
-    /// Whether a process of the trial's own lives through a question, a look at the text, and
-    /// giving all of it to somebody new.
-    async fn survives(&self, process: &mut Option<Process>, ask: Ask) -> bool {
-        if process.is_none() {
-            *process = Process::start(&self.spawner).ok();
-        }
-        let Some(running) = process.as_ref() else { return false };
-        let alive = running.ask(0, ask).await.is_ok()
-            && running.ask(0, Ask::Text).await.is_ok_and(|r| matches!(r.answer, Answer::Text(..)))
-            && running.ask(0, Ask::Snapshot).await.is_ok();
-        if !alive {
-            *process = None;
-        }
-        alive
+        Ok(process)
     }
 }
 
@@ -226,6 +238,14 @@ impl Process {
 
     fn is_alive(&self) -> bool {
         held(&self.waiting).is_some()
+    }
+
+    /// Whether it lives through a question, a look at the text, and giving all of it to somebody
+    /// new.
+    async fn lives_through(&self, ask: &Ask) -> bool {
+        self.ask(0, ask.clone()).await.is_ok()
+            && self.ask(0, Ask::Text).await.is_ok_and(|r| matches!(r.answer, Answer::Text(..)))
+            && self.ask(0, Ask::Snapshot).await.is_ok()
     }
 
     async fn ask(&self, doc: DocId, ask: Ask) -> Result<Reply, Died> {
@@ -313,20 +333,28 @@ mod tests {
 
     use super::*;
 
-    /// Processes that end at the first update, the first so many of them.
-    fn dying(processes: usize) -> Spawner {
+    /// Processes of which those that `fate` says end at the first update, or do not start.
+    fn with_fates(fate: impl Fn(usize) -> Fate + Send + Sync + 'static) -> Spawner {
         let started = AtomicUsize::new(0);
         Arc::new(move || {
-            let dies = started.fetch_add(1, Ordering::SeqCst) < processes;
+            let fate = fate(started.fetch_add(1, Ordering::SeqCst));
+            if fate == Fate::Unborn {
+                return Err(io::Error::other("no descriptor is free"));
+            }
             let (mut asked, questions) = io::pipe()?;
             let (replies, mut answers) = io::pipe()?;
             std::thread::spawn(move || {
                 let documents = Documents::default();
                 while let Ok(Some(question)) = receive::<Question>(&mut asked) {
-                    let ends = matches!(&question.ask, Ask::Import(new, ..) if !new.is_empty());
-                    if dies && ends
-                        || send(&mut answers, &documents.answer(question, || 0)).is_err()
-                    {
+                    let ends = match &question.ask {
+                        Ask::Import(new, ..) => fate == Fate::EndsAtUpdate && !new.is_empty(),
+                        Ask::Open(_, records, _) => {
+                            fate == Fate::EndsAtOpen
+                                || fate == Fate::EndsAtRecord && !records.is_empty()
+                        }
+                        _ => false,
+                    };
+                    if ends || send(&mut answers, &documents.answer(question, || 0)).is_err() {
                         return;
                     }
                 }
@@ -340,15 +368,59 @@ mod tests {
         })
     }
 
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Fate {
+        Lives,
+        EndsAtUpdate,
+        EndsAtRecord,
+        EndsAtOpen,
+        Unborn,
+    }
+    use Fate::{EndsAtOpen, EndsAtRecord, EndsAtUpdate, Lives, Unborn};
+
+    fn brought() -> Brought {
+        Brought { by: 1, person: 1, bytes: b"whatever".to_vec() }
+    }
+
+    /// What a trial of a record and an update finds where the first processes have these fates.
+    async fn tried(
+        fates: &'static [Fate],
+        records: usize,
+        updates: usize,
+    ) -> Result<(Vec<usize>, Vec<usize>), Died> {
+        let snapshot = Document::seed("one").snapshot().unwrap().to_vec();
+        let host =
+            DocumentsHost::new(with_fates(|no| fates.get(no).copied().unwrap_or(Fate::Lives)));
+        let open = Ask::Open(snapshot, vec![brought(); records], Vec::new());
+        let trial = host.trial(open, vec![brought(); updates]).await?;
+        assert_eq!(trial.poisoners.len(), trial.bad_records.len());
+        Ok((trial.bad_records, trial.killers))
+    }
+
     #[tokio::test]
     async fn an_update_is_convicted_where_it_ends_two_processes_and_not_for_one() {
-        let snapshot = Document::seed("one").snapshot().unwrap().to_vec();
-        let update = Brought { by: 1, person: 1, bytes: b"whatever".to_vec() };
-        for (processes, killers) in [(1, vec![]), (2, vec![0])] {
-            let host = DocumentsHost::new(dying(processes));
-            let open = Ask::Open(snapshot.clone(), Vec::new(), Vec::new());
-            let trial = host.trial(open, vec![update.clone()]).await;
-            assert_eq!(trial.killers, killers, "{processes} ended");
+        assert_eq!(tried(&[EndsAtUpdate], 0, 1).await, Ok((vec![], vec![])));
+        assert_eq!(tried(&[EndsAtUpdate, EndsAtUpdate], 0, 1).await, Ok((vec![], vec![0])));
+    }
+
+    #[tokio::test]
+    async fn a_record_is_convicted_where_it_ends_two_processes_and_not_for_one() {
+        assert_eq!(tried(&[EndsAtRecord], 1, 0).await, Ok((vec![], vec![])));
+        let thrice = &[EndsAtRecord, EndsAtRecord, EndsAtRecord];
+        assert_eq!(tried(thrice, 1, 0).await, Ok((vec![], vec![])));
+        let always = &[EndsAtRecord; 4];
+        assert_eq!(tried(always, 1, 0).await, Ok((vec![0], vec![])));
+    }
+
+    #[tokio::test]
+    async fn where_no_process_starts_nothing_is_convicted() {
+        let none = Err(Died { suspect: false });
+        for fates in [&[Unborn; 9][..], &[Unborn], &[EndsAtRecord, Unborn], &[EndsAtOpen; 3]] {
+            assert_eq!(tried(fates, 1, 0).await, none, "{fates:?}");
         }
+        for fates in [&[Unborn][..], &[EndsAtUpdate, Unborn], &[EndsAtUpdate, EndsAtOpen]] {
+            assert_eq!(tried(fates, 0, 1).await, none, "{fates:?}");
+        }
+        assert_eq!(tried(&[Lives], 1, 1).await, Ok((vec![], vec![])));
     }
 }

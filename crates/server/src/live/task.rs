@@ -206,7 +206,7 @@ impl Task {
 
     async fn ask(server: Arc<Server>, handle: Handle, ask: Ask) -> Event {
         let live = server.live();
-        for try_ in 1..=TRIES_MAX {
+        for _ in 0..TRIES_MAX {
             match live.documents.ask(handle.doc, ask.clone()).await {
                 Ok(reply) if reply.answer == Answer::Absent && ask != Ask::Close => {
                     // The process ended between two questions.
@@ -219,7 +219,7 @@ impl Task {
                 }
                 Ok(reply) => return Event::Answered(reply.answer, reply.poisoners),
                 // Another document's question ended the process, as far as one can see.
-                Err(died) if !died.suspect && try_ < TRIES_MAX => {}
+                Err(died) if !died.suspect => {}
                 Err(_) => {
                     server.metrics().document_trials.add(1);
                     return recover(live, &handle, ask).await;
@@ -399,6 +399,8 @@ async fn without_bad_records(
     updates: Vec<Brought>,
 ) -> Result<(Trial, Version), ApiError> {
     let trial = live.documents.trial(stored.ask(), updates).await;
+    // Nothing is anybody's fault where nothing can be tried.
+    let trial = trial.map_err(|error| ApiError::internal(&error))?;
     let mut open = stored.ask();
     if let Ask::Open(_, records, _) = &mut open {
         let mut place = 0..;

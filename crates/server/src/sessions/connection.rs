@@ -32,7 +32,12 @@ pub const TOO_LARGE: Ended = (4413, "a frame has more than 256 KiB");
 /// More than a client may send.
 pub const FAST: Ended = (4429, "too many frames in too short a time");
 /// The session is over.
-pub const OVER: Ended = (4410, "the session has ended");
+const OVER: Ended = (4410, "the session has ended");
+
+/// Why a session is not there any more: with the server, which comes again, or for good.
+pub fn over(server: &Server) -> Ended {
+    if *server.closing().borrow() { RESTART } else { OVER }
+}
 
 /// Waits until a value is as wanted; for ever, when nobody can change it any more.
 pub async fn until<T>(value: &mut watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
@@ -126,6 +131,6 @@ impl Connection {
     }
 
     async fn tell(&self, event: Event) -> Result<(), Ended> {
-        self.handle.tell(Message::Event(event)).await.map_err(|_| OVER)
+        self.handle.tell(Message::Event(event)).await.map_err(|_| over(&self.server))
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep};
 
 use super::connection::{
-    Connection, Ended, FAST, MALFORMED, OVER, RESTART, SLOW, TOO_LARGE, ended, until,
+    Connection, Ended, FAST, MALFORMED, RESTART, SLOW, TOO_LARGE, ended, over, until,
 };
 use crate::caller::Caller;
 use crate::error::ApiError;
@@ -130,7 +130,7 @@ async fn pump(
                         taken = (taken.0 + frames, taken.1 + bytes);
                     })
                 }
-                None => Err(Some(OVER)),
+                None => Err(Some(over(&connection.server))),
             },
             () = &mut due, if taken != (0, 0) => say(connection, &mut taken).await,
             message = stream.next() => match message {

@@ -24,7 +24,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::connection::{Connection, Ended, OVER, RESTART, ended, until};
+use super::connection::{Connection, Ended, RESTART, ended, over, until};
 use crate::body::{self, Params};
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
@@ -264,7 +264,7 @@ impl Stretch {
                     return Some(shown(number, &frame));
                 }
                 Some(Out::Close(why)) => self.end = Some(ended(why)),
-                None => self.end = Some(OVER),
+                None => self.end = Some(over(&self.server)),
             },
             _ = self.heartbeat.tick() => {
                 self.end = self.half.connection.lock().await.check().await.err();
