@@ -105,7 +105,7 @@ export async function deleteNote(path, version) {
   const here = [...new Set(writing(path).map((one) => one.name))].join(", ");
   const yes = await ask({
     title: `Delete ${title(path)}?`,
-    text: `${here ? `${here} is writing in it: what is written next brings it back. ` : ""}It goes from every device. It stays in “Deleted notes”, from where it can be restored.`,
+    text: `${here ? `${here} is writing in it: who writes on in the next moments brings it back. ` : ""}It goes from every device. It stays in “Deleted notes”, from where it can be restored.`,
     ok: "Delete",
     danger: true,
   });

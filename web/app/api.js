@@ -122,8 +122,9 @@ export async function all(path, field, signal) {
  * @param {AbortSignal} signal
  * @param {(event: string, data: any) => void} onEvent
  * @param {(up: boolean) => void} [onLine]
+ * @param {(error: ApiError) => void} [onRefused] it is over; nothing is tried any more
  */
-export async function follow(path, signal, onEvent, onLine = () => {}) {
+export async function follow(path, signal, onEvent, onLine = () => {}, onRefused = () => {}) {
   let wait = 500;
   while (!signal.aborted && token.value) {
     try {
@@ -132,19 +133,20 @@ export async function follow(path, signal, onEvent, onLine = () => {}) {
         wait = 500;
         onLine(true);
         for await (const { event, data } of events(response.body)) {
-          if (signal.aborted) return;
+          if (signal.aborted) return undefined;
           onEvent(event, safely(data));
         }
       }
     } catch (error) {
-      if (signal.aborted) return;
-      if (error instanceof ApiError && [401, 403, 404].includes(error.status)) return;
+      if (signal.aborted) return undefined;
+      if (error instanceof ApiError && [401, 403, 404].includes(error.status)) return onRefused(error);
     }
     onLine(false);
     const pause = wait * (0.7 + 0.6 * Math.random());
     await new Promise((resolve) => { setTimeout(resolve, pause); });
     wait = Math.min(wait * 2, 15_000);
   }
+  return undefined;
 }
 
 /** @param {string} data */

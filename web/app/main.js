@@ -9,10 +9,10 @@ import { Devices } from "./views/devices.js";
 import { SignIn } from "./views/sign-in.js";
 import { Vaults } from "./views/vaults.js";
 import { Vault } from "./views/vault.js";
-import { go, keyOfNote, parse, route, to } from "./route.js";
+import { keyOfNote, parse, route } from "./route.js";
 import { me, offeredCode, signOut, signedOut, takeFromAddress, token } from "./session.js";
 import { closeVault, mayWrite, openVault } from "./store.js";
-import { Dialog, Problem, Questions, Toasts, Waiting, types, useAgain } from "./ui.js";
+import { Dialog, Problem, Questions, Toasts, Waiting, dismiss, types, useAgain } from "./ui.js";
 import { dialog } from "./dialogs.js";
 
 takeFromAddress();
@@ -64,10 +64,9 @@ addEventListener("keydown", (event) => {
 });
 
 function SignedOut() {
-  const again = () => { signOut(); go(to.vaults()); };
   return html`<div class="banner" role="alert">
     <span>You were signed out. What is open stays, and edits that were not saved are kept in this browser.</span>
-    <button onClick=${again}>Sign in again</button>
+    <button onClick=${signOut}>Sign in again</button>
   </div>`;
 }
 
@@ -85,7 +84,7 @@ function App() {
   // Somewhere else, that is; a note that is renamed meanwhile is still here.
   const { view, vault, path } = route.value;
   const here = view === "note" ? keyOfNote(vault, path) : `${view} ${path}`;
-  useEffect(() => close(), [here]);
+  useEffect(() => { close(); dismiss(); }, [here]);
   if (!token.value || offeredCode.value || (signedOut.value && !me.value)) {
     return html`<${SignIn} /><${Toasts} />`;
   }

@@ -125,6 +125,17 @@ md.renderer.rules.link_open = (/** @type {Any} */ tokens, /** @type {number} */ 
 
 md.use(comments);
 md.use(tasks);
+
+// Each block knows its line in the note: who begins to write goes on where they read.
+md.core.ruler.push("lines", (/** @type {Any} */ state) => {
+  const { text, from } = state.env;
+  const before = text.slice(0, from).split(/\r\n?|\n/).length - 1;
+  for (const token of state.tokens) {
+    if (token.map && token.nesting >= 0 && token.type !== "inline") {
+      token.attrSet("data-line", String(token.map[0] + before));
+    }
+  }
+});
 md.use(footnotes, (/** @type {string} */ text) => slug(text));
 
 /** The direction of the first letter. @param {string} text */
@@ -139,7 +150,7 @@ const CLEAN = {
   ALLOWED_TAGS: ["a", "b", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5",
     "h6", "hr", "i", "img", "input", "li", "ol", "p", "pre", "s", "section", "span", "strong", "sup", "table", "tbody", "td",
     "th", "thead", "tr", "ul"],
-  ALLOWED_ATTR: ["href", "id", "class", "title", "alt", "data-path", "data-at", "data-to", "target",
+  ALLOWED_ATTR: ["href", "id", "class", "title", "alt", "data-path", "data-at", "data-line", "data-to", "target",
     "rel", "aria-label", "tabindex", "start", "align", "dir", "type", "checked"],
   ALLOW_DATA_ATTR: false,
   RETURN_DOM_FRAGMENT: /** @type {const} */ (true),

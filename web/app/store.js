@@ -36,6 +36,8 @@ export const conflicts = signal(0);
 export const live = signal([]);
 /** Whether the server is heard. */
 export const heard = signal(true);
+/** Why the server lets this browser into the vault no more. @type {import("../vendor/preact.js").Signal<Error | null>} */
+export const refused = signal(null);
 /** Counts up with each change of the vault. */
 export const changes = signal(0);
 
@@ -57,12 +59,16 @@ let name = "";
 let known = 0;
 /** @type {AbortController | null} */
 let open = null;
+/** @type {string | null} */
+let openedWith = null;
 
 /** Opens a vault, unless it is. @param {string} wanted */
 export function openVault(wanted) {
-  if (name === wanted && open) return;
+  // Who signed in anew is heard with the new token alone.
+  if (name === wanted && open && openedWith === token.value) return;
   closeVault();
   name = wanted;
+  openedWith = token.value;
   open = new AbortController();
   const { signal: until } = open;
   loading.value = true;
@@ -73,7 +79,7 @@ export function openVault(wanted) {
     heard.value = up;
     if (up && vault.value) soon(until);
     else if (up && !loading.value) void load(until);
-  });
+  }, (error) => { refused.value = error; });
   void follow("/api/sessions/events", until, () => void loadLive(until),
     (up) => { if (up) void loadLive(until); });
 }
@@ -95,6 +101,7 @@ export function closeVault() {
   conflicts.value = 0;
   live.value = [];
   heard.value = true;
+  refused.value = null;
 }
 
 /** @param {AbortSignal} until */

@@ -199,6 +199,13 @@ const question = signal(null);
 /** Asks for a word, or only for a yes. @param {Question} what @returns {Promise<string | null>} */
 export const ask = (what) => new Promise((done) => { question.value = { ...what, done }; });
 
+/** No answer: whoever was asked is somewhere else now. */
+export function dismiss() {
+  const now = question.value;
+  question.value = null;
+  now?.done(null);
+}
+
 export function Questions() {
   const now = question.value;
   return now && html`<${Ask} key=${now.title} now=${now} />`;
@@ -347,6 +354,14 @@ export function useLoaded(load, on) {
   const again = () => setTurn((was) => was + 1);
   useAgain(now.error, again);
   return [now.value, now.error, again];
+}
+
+/** Runs it with each event of this name on the window. @param {string} name @param {() => void} run */
+export function useEvent(name, run) {
+  useEffect(() => {
+    addEventListener(name, run);
+    return () => removeEventListener(name, run);
+  });
 }
 
 /** The tab's name. @param {string} text */

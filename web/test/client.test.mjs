@@ -504,21 +504,29 @@ test("a draft still being written when all is saved goes all the same", async ()
   a.client.stop();
 });
 
-test("signed out in the middle: the text stays, and it is said", async () => {
-  const room = new Room("one\n");
-  const world = new World(room);
-  const a = world.page();
-  await a.client.start();
-  await a.saved();
-  room.answer = () => "silence";
-  a.append("two\n");
-  a.cut(4401);
-  assert.equal(a.says, "You were signed out — your text is kept here; copy it");
-  assert.equal(a.text, "one\ntwo\n");
-  await a.client.keeper.running;
-  assert.equal((await world.shelf.all())[0].text, "one\ntwo\n");
-  a.client.stop();
-});
+for (const [title, refusal, says] of /** @type {const} */ ([
+  ["signed out in the middle", { status: 401, message: "This token was revoked." },
+    "You were signed out — your text is kept here; copy it"],
+  ["taken out of the vault in the middle", { status: 403, message: "You are no member.", hint: "Ask its owner." },
+    "You are no member. Ask its owner."],
+])) {
+  test(`${title}: the text stays, and it is said`, async () => {
+    const room = new Room("one\n");
+    const world = new World(room);
+    const a = world.page();
+    await a.client.start();
+    await a.saved();
+    room.answer = () => "silence";
+    a.append("two\n");
+    world.refusal = refusal;
+    a.cut(4401);
+    await a.until(() => a.says === says);
+    assert.equal(a.text, "one\ntwo\n");
+    await a.client.keeper.running;
+    assert.equal((await world.shelf.all())[0].text, "one\ntwo\n");
+    a.client.stop();
+  });
+}
 
 test("who may only read sees what the others write", async () => {
   const room = new Room("one\n");

@@ -232,7 +232,7 @@ pub struct Invite {
 pub struct Live {
     /// The note, with or without its `.md`. Without it: the notes that are open.
     pub note: Option<String>,
-    /// Ends the session for everybody; what was written becomes a version first.
+    /// Ends the session now: what was written becomes a version. Who writes on begins another.
     #[arg(long, requires = "note")]
     pub end: bool,
     /// Opens it, prints the address and returns.

@@ -241,7 +241,7 @@ export class LiveClient {
   openFailed(error) {
     const status = error?.status ?? 0;
     if (status === 401) return this.fail("signed-out", error.message);
-    if (status === 403) return this.fail("denied", error.message);
+    if (status === 403) return this.fail("denied", [error.message, error.hint].filter(Boolean).join(" "));
     if (status === 404) return this.fail("gone", GONE);
     if (status === 0) this.set({ why: "" });
     if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
@@ -254,7 +254,8 @@ export class LiveClient {
   closed(code) {
     const was = this.joined;
     this.dropLink();
-    if (code === Close.token) return this.fail("signed-out", "");
+    // The token, or only this vault: asked for the session, the server says which.
+    if (code === Close.token) this.session = null;
     if (code === Close.full) {
       this.set({ full: true });
       this.tries = Math.max(this.tries, 4);
@@ -779,7 +780,7 @@ export class LiveClient {
       const { selection } = this;
       this.store.set(this.doc.peerIdStr, {
         name: this.name,
-        color: hue(this.name + this.options.id),
+        color: hue(this.name),
         typing,
         ...(selection && { anchor: at(selection.anchor), head: at(selection.head) }),
       });

@@ -78,6 +78,9 @@ const lockOf = (/** @type {string} */ id) => `crucible draft ${id}`;
 /** Tabs of this browser ask each other here; over plain HTTP there are no locks. */
 const newChannel = () => new BroadcastChannel("crucible drafts");
 
+/** Told on the window where an editor of this page has let its drafts go. */
+export const LET_GO = "drafts";
+
 /**
  * Says, as long as this page lives, that drafts under `id` are in good hands.
  * @param {string} id

@@ -9,7 +9,7 @@ import start from "../../vendor/loro.js";
 import { Binding, bound, clean, remote } from "./binding.js";
 import { carets, setCarets } from "./carets.js";
 import { LiveClient } from "./client.js";
-import { browserShelf, hold } from "./journal.js";
+import { LET_GO, browserShelf, hold } from "./journal.js";
 import { beginning, lines } from "./lines.js";
 import { link } from "./link.js";
 import { toggled } from "./marks.js";
@@ -25,6 +25,7 @@ import { toggled } from "./marks.js";
  * @property {string} vault
  * @property {string} path
  * @property {string} text shown at once, until the document is here
+ * @property {number | null} line where reading left off, counted from 0; null is the beginning
  * @property {boolean} mayWrite whether the server is expected to take edits
  * @property {() => string | null} typed what was typed while this was being opened; null when the
  *   keys are somewhere else
@@ -75,6 +76,9 @@ const frame = (/** @type {() => void} */ run) => {
 
 const byFollowing = Annotation.define();
 
+/** How long what was typed last may take to be saved once its editor is closed. */
+const FINISH_MS = 10_000;
+
 /** @type {Promise<unknown> | null} */
 let started = null;
 
@@ -99,12 +103,14 @@ export async function openScreen(parent, options) {
   let { path } = options;
   const base = clean(options.text);
   const doc = Text.of(base.split("\n"));
+  const from = options.line === null ? beginning(doc)
+    : doc.line(Math.min(options.line + 1, doc.lines)).from;
 
   const view = new EditorView({
     parent,
     state: EditorState.create({
       doc,
-      selection: { anchor: beginning(doc) },
+      selection: { anchor: from },
       extensions: [
         bound((editor) => {
           binding = new Binding(editor, (now) => client?.edited(now));
@@ -148,6 +154,10 @@ export async function openScreen(parent, options) {
       ],
     }),
   });
+
+  if (options.line !== null) {
+    view.dispatch({ effects: EditorView.scrollIntoView(from, { y: "start", yMargin: 80 }) });
+  }
 
   /** @param {string} peer */
   function follow(peer) {
@@ -250,32 +260,42 @@ export async function openScreen(parent, options) {
   addEventListener("pagehide", gone);
   document.addEventListener("visibilitychange", hidden);
 
+  const isOnItsWay = () => client !== null && (client.state.phase === "live" ? client.state.unsaved
+    : client.state.phase === "opening" && early() !== null);
+  const saved = async (/** @type {number} */ ms) => {
+    client?.flush();
+    const until = Date.now() + ms;
+    while (isOnItsWay() && Date.now() < until) {
+      await new Promise((resolve) => { setTimeout(resolve, 20); });
+    }
+  };
+  /** The editor is gone from the page; what was typed last in it is on its way yet. */
+  const finish = async () => {
+    if (!forgotten) await saved(FINISH_MS);
+    removeEventListener("online", back);
+    removeEventListener("offline", lost);
+    removeEventListener("pagehide", gone);
+    document.removeEventListener("visibilitychange", hidden);
+    client?.stop();
+    await keepEarly().catch(() => {});
+    await client?.keeper.running;
+    release();
+    dispatchEvent(new Event(LET_GO));
+  };
+
   return {
     text: () => view.state.doc.toString(),
     follow,
-    saved: async (ms) => {
-      client?.flush();
-      const until = Date.now() + ms;
-      const waits = () => client && (client.state.phase === "live" ? client.state.unsaved
-        : client.state.phase === "opening" && early() !== null);
-      while (waits() && Date.now() < until) {
-        await new Promise((resolve) => { setTimeout(resolve, 20); });
-      }
-    },
+    saved,
     forget: async () => {
       forgotten = true;
       await client?.forget();
     },
     close: () => {
       if (closed) return;
-      removeEventListener("online", back);
-      removeEventListener("offline", lost);
-      removeEventListener("pagehide", gone);
-      document.removeEventListener("visibilitychange", hidden);
-      void keepEarly().catch(() => {}).finally(release);
-      client?.stop();
       closed = true;
       view.destroy();
+      void finish();
     },
   };
 }

@@ -39,10 +39,10 @@ async function openSession(vault, note) {
 
 /**
  * The note is the one that was loaded, whatever its path becomes.
- * @param {{path: string, loaded: any, mayWrite: boolean,
+ * @param {{path: string, loaded: any, line: number | null, mayWrite: boolean,
  *   onDone: (text: string | null) => void}} props
  */
-export function Editor({ path, loaded, mayWrite, onDone }) {
+export function Editor({ path, loaded, line, mayWrite, onDone }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const screen = useRef(/** @type {Screen | null} */ (null));
   const [state, setState] = useState(/** @type {State} */ (
@@ -68,6 +68,7 @@ export function Editor({ path, loaded, mayWrite, onDone }) {
         user: me.value?.user ?? "", note: loaded.note, vault: name, path, text: loaded.text,
         origin: location.origin,
         token: () => token.value ?? "",
+        line,
         mayWrite,
         typed: caughtKeys,
         open: () => openSession(name, loaded.note),
@@ -161,7 +162,8 @@ export function Editor({ path, loaded, mayWrite, onDone }) {
 
 /** @param {string} name */
 const initials = (name) => {
-  const parts = name.trim().split(/[\s._-]+/).filter(Boolean);
+  // The device is behind a comma.
+  const parts = name.split(",")[0].trim().split(/[\s._-]+/).filter(Boolean);
   const letters = parts.slice(0, 2).map((part) => [...part][0]).join("");
   return letters.toUpperCase() || "?";
 };

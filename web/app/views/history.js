@@ -6,8 +6,8 @@ import { all, at, query, text } from "../api.js";
 import { go, route, to } from "../route.js";
 import { nameOf } from "../session.js";
 import { sittings, when } from "../sittings.js";
-import { mayWrite, notes } from "../store.js";
-import { Icon, Problem, Time, Waiting, size, useLoaded, useTitle } from "../ui.js";
+import { mayWrite, notes, writing } from "../store.js";
+import { Icon, Problem, Time, Waiting, ask, size, useLoaded, useTitle } from "../ui.js";
 import { Compare } from "./compare.js";
 import { Name } from "./note.js";
 import { Bar } from "./vault.js";
@@ -79,12 +79,14 @@ export function History({ path }) {
     const { items } = await all(`${at("history", name)}${which}`, "revisions", signal);
     return /** @type {Revision[]} */ (items);
   }, [path, note?.version]);
-  const [chosen, setChosen] = useState(0);
+  // By its name: newer ones come while somebody looks at it. Null is the newest, whatever comes.
+  const [chosen, setChosen] = useState(/** @type {string | null} */ (null));
   const [open, setOpen] = useState(/** @type {Set<string>} */ (new Set()));
   const [whole, setWhole] = useState(false);
   const [now, setNow] = useState(false);
   const count = list?.length ?? 0;
-  const index = Math.min(chosen, Math.max(count - 1, 0));
+  const index = Math.max(list?.findIndex(({ version }) => version === chosen) ?? 0, 0);
+  const choose = (/** @type {number} */ place) => setChosen(place === 0 ? null : list?.[place]?.version ?? null);
   const one = list?.[index];
   const rows = useMemo(() => rowsOf(list ?? []), [list]);
   // The slider stops at every version; the list shows those of a sitting where one looks at them.
@@ -101,13 +103,13 @@ export function History({ path }) {
 
   const move = (/** @type {number} */ by) => {
     const to = shown.indexOf(index) + by;
-    if (to >= 0 && to < shown.length) setChosen(shown[to]);
+    if (to >= 0 && to < shown.length) choose(shown[to]);
   };
   const toggle = (/** @type {Row} */ which) => {
     const next = new Set(open);
     if (isOpen(which)) {
       next.delete(which.key);
-      if (which === row) setChosen(which.first);
+      if (which === row) choose(which.first);
     } else {
       next.add(which.key);
     }
@@ -145,7 +147,7 @@ export function History({ path }) {
         <label class="slider"><span class="away">Through time</span>
           <input type="range" min="0" max=${count - 1} value=${count - 1 - index} disabled=${count < 2}
             aria-valuetext=${`${deed(one)} by ${authors([one])}, ${new Date(when(one)).toLocaleString()}`}
-            onInput=${(/** @type {any} */ event) => setChosen(count - 1 - Number(event.target.value))} />
+            onInput=${(/** @type {any} */ event) => choose(count - 1 - Number(event.target.value))} />
           <span class="slider-ends" aria-hidden="true"><span>first</span><span>now</span></span></label>
         <ol class="timeline" aria-label="Versions, newest first">
           ${rows.map((each) => {
@@ -153,7 +155,7 @@ export function History({ path }) {
             const opened = several && isOpen(each);
             const versions = opened ? each.sitting : each.sitting.slice(0, 1);
             return html`${versions.map((version, n) => html`<li key=${version.version} class=${opened && n > 0 ? "within" : ""}>
-              <button aria-current=${each.first + n === index ? "true" : undefined} onClick=${() => setChosen(each.first + n)}>
+              <button aria-current=${each.first + n === index ? "true" : undefined} onClick=${() => choose(each.first + n)}>
                 <span><strong>${authors(opened ? [version] : each.sitting)}</strong> ${deed(version)}</span>
                 <small>${devices(opened ? [version] : each.sitting)}<${Time} ms=${when(version)} /></small>
               </button>
@@ -168,14 +170,27 @@ export function History({ path }) {
           <label><input type="checkbox" checked=${whole} onChange=${() => setWhole(!whole)} /> Whole text</label>
           <label><input type="checkbox" checked=${now} disabled=${index === 0} onChange=${() => setNow(!now)} /> Against now</label>
           ${one.path !== null && index > 0 && mayWrite.value && html`<button class="main"
-            onClick=${() => void restore(one.version, "Restored.", one.path ?? undefined,
-              head && head.path !== null ? head.version : undefined)}>Restore this</button>`}
+            onClick=${() => void restoreThis(one, head ?? one)}>Restore this</button>`}
         </div>
         <${Change} key=${`${one.version} ${oldest?.version} ${now}`} name=${name} whole=${whole}
           before=${now && index > 0 ? one : parent} parent=${now ? "" : oldest?.parents[0] ?? ""}
           after=${now && index > 0 && head ? head : one} />
       </section>
     </div>`}`;
+}
+
+/** @param {Revision} one @param {Revision} head what stands now */
+async function restoreThis(one, head) {
+  const here = [...new Set(writing(head.path ?? "").map(({ name }) => name))].join(", ");
+  const yes = !here || await ask({
+    title: "Restore this version?",
+    text: `${here} is writing in the note, and sees it change. What stands there now stays in its history.`,
+    ok: "Restore",
+  });
+  if (yes) {
+    await restore(one.version, "Restored.", one.path ?? undefined,
+      head.path !== null ? head.version : undefined);
+  }
 }
 
 /** The text of a version; empty for none. @param {string} name @param {string} version @param {AbortSignal} signal */

@@ -2,10 +2,10 @@
 
 import { html } from "../../vendor/preact.js";
 import { saveAsNew } from "../actions.js";
-import { browserShelf, unattended } from "../live/journal.js";
+import { LET_GO, browserShelf, unattended } from "../live/journal.js";
 import { me } from "../session.js";
 import { mayWrite, notes, vault } from "../store.js";
-import { Time, ask, copy, say, useLoaded } from "../ui.js";
+import { Time, ask, copy, say, useEvent, useLoaded } from "../ui.js";
 
 export function Kept() {
   const name = vault.value?.name ?? "";
@@ -13,6 +13,7 @@ export function Kept() {
   const [drafts, , again] = useLoaded(async () => (
     (await unattended(browserShelf(), me.value?.user ?? ""))
       .filter((draft) => draft.vault === name)), [name, notes.value]);
+  useEvent(LET_GO, again);
   const gone = (drafts ?? []).filter(({ note }) => vault.value && !there.has(note));
   const forget = async (/** @type {string} */ id) => { await browserShelf().remove(id); again(); };
   return gone.length === 0 ? null : html`<section aria-label="Kept in this browser">

@@ -6,12 +6,12 @@ import { all, at, get, post, query } from "../api.js";
 import { download } from "../files.js";
 import { baseName, isNote, title } from "../paths.js";
 import { go, instead, noteMoved, route, to } from "../route.js";
-import { browserShelf, orphans } from "../live/journal.js";
+import { LET_GO, browserShelf, orphans } from "../live/journal.js";
 import { me } from "../session.js";
 import { mayWrite, notes, refresh, writing } from "../store.js";
 import { Ticks } from "../tasks.js";
 import {
-  Icon, Menu, Problem, Time, Waiting, catchKeys, copy, counted, say, sayError, types, useLoaded,
+  Icon, Menu, Problem, Time, Waiting, catchKeys, copy, counted, say, sayError, types, useEvent, useLoaded,
   useTitle,
 } from "../ui.js";
 import { Editor } from "./editor.js";
@@ -47,7 +47,12 @@ export function Note({ path }) {
     if (written && loaded && loaded.version !== written.version) setWritten(null);
   }, [loaded?.version]);
 
-  const edit = () => { catchKeys(); instead(to.edit(name, path)); };
+  const line = useRef(/** @type {number | null} */ (null));
+  const edit = () => {
+    catchKeys();
+    line.current = lineInSight();
+    instead(to.edit(name, path));
+  };
   // Who reads a note goes with it where it is moved to.
   useEffect(() => {
     if (editing || !loaded || notes.value.has(path)) return;
@@ -89,7 +94,7 @@ export function Note({ path }) {
       instead(to.note(name, path));
       again();
     };
-    return html`<${Editor} path=${path} loaded=${opened.current} mayWrite=${writable} onDone=${done} />`;
+    return html`<${Editor} path=${path} loaded=${opened.current} line=${line.current} mayWrite=${writable} onDone=${done} />`;
   }
   if (known?.kind === "asset") return html`<${File} note=${known} />`;
   if (error?.status === 404) return html`<${NoNote} path=${path} />`;
@@ -123,10 +128,28 @@ export function Note({ path }) {
     </div>`;
 }
 
+/** The line of the note at which the reader is; null at its beginning. */
+function lineInSight() {
+  const main = document.getElementById("main");
+  if (!main || main.scrollTop === 0) return null;
+  const top = main.getBoundingClientRect().top + (main.querySelector(".bar")?.clientHeight ?? 0);
+  const marked = [...(globalThis.CSS?.highlights?.get("found") ?? [])].map((range) => /** @type {Range} */ (range).getBoundingClientRect())
+    .find((rect) => rect.top > top && rect.bottom < innerHeight);
+  const blocks = /** @type {HTMLElement[]} */ ([...main.querySelectorAll("article [data-line]")]);
+  const within = (/** @type {HTMLElement} */ one) => {
+    const rect = one.getBoundingClientRect();
+    return marked ? rect.top <= marked.top && rect.bottom >= marked.bottom : rect.top >= top && rect.top < innerHeight;
+  };
+  // Of blocks within blocks the innermost has the words.
+  const here = marked ? blocks.findLast(within) : blocks.find(within) ?? blocks.findLast((one) => one.getBoundingClientRect().top < top);
+  return here ? Number(here.dataset.line) : null;
+}
+
 /** Edits of an earlier visit that no server took: opened, they are sent. @param {{note: string, onOpen: () => void}} props */
 function Unsent({ note, onOpen }) {
-  const [drafts] = useLoaded(
+  const [drafts, , again] = useLoaded(
     () => orphans(browserShelf(), me.value?.user ?? "", note), [note]);
+  useEvent(LET_GO, again);
   return drafts && drafts.length > 0 ? html`<p class="notice">There are edits of yours in this browser that
     were not saved yet. <button class="plain" onClick=${onOpen}>Open the note to save them</button></p>` : null;
 }

@@ -69,7 +69,7 @@ export function SignIn() {
     wasReady.current = ready;
     /** @type {HTMLElement | null | undefined} */ (form.current?.querySelector(
       ready ? "button.main" : "input"))?.focus();
-  }, [ready, withToken]);
+  }, [ready, withToken, known]);
   const keep = () => { offeredCode.value = ""; };
 
   return html`<main class="alone sign-in">
@@ -92,11 +92,10 @@ export function SignIn() {
           <input value=${device} maxlength="60"
             onInput=${(/** @type {any} */ e) => setDevice(e.target.value)} /></label>`}
       ${problem && html`<${Problem} error=${problem} />`}
-      <button class="main" disabled=${busy || !secret.trim()}>${busy ? "Signing in…" : "Sign in"}</button>
+      ${known && html`<button type="button" class="main" onClick=${keep}>Stay signed in as ${nameOf(known)}</button>`}
+      <button class=${known ? "" : "main"} disabled=${busy || !secret.trim()}>${busy ? "Signing in…" : "Sign in"}</button>
       <button type="button" class="plain" onClick=${() => { setWithToken(!withToken); setSecret(""); setProblem(null); }}>
         ${withToken ? "Use a pairing code instead" : "Use a token instead"}</button>
-      ${known && html`<button type="button" class="plain" onClick=${keep}>
-        Stay signed in as ${nameOf(known)}</button>`}
     </form>
   </main>`;
 }

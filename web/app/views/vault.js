@@ -7,7 +7,7 @@ import { isNote } from "../paths.js";
 import { keyOfNote, route, to } from "../route.js";
 import { me, nameOf, signedOut } from "../session.js";
 import {
-  conflicts, heard, live, loading, mayWrite, notes, others, problem, vault,
+  conflicts, heard, live, loading, mayWrite, notes, others, problem, refused, vault,
 } from "../store.js";
 import { Icon, Problem, Time, Waiting, counted, useTitle } from "../ui.js";
 import { Activity } from "./activity.js";
@@ -65,7 +65,8 @@ export function Vault() {
     <${Side} />
     <div class="shade" onClick=${() => { drawer.value = false; }}></div>
     <main id="main" tabindex="-1">
-      ${!heard.value && !signedOut.value && html`<div class="banner quiet" role="status">The server is not heard; trying again…</div>`}
+      ${refused.value && !signedOut.value ? html`<${Refused} error=${refused.value} />`
+        : !heard.value && !signedOut.value && html`<div class="banner quiet" role="status">The server is not heard; trying again…</div>`}
       ${loading.value && !vault.value ? html`<${Waiting} />`
         : view === "note" ? html`<${Note} key=${keyOfNote(name, path)} path=${path} />`
         : view === "history" ? html`<${History} key=${path} path=${path} />`
@@ -76,6 +77,12 @@ export function Vault() {
     </main>
   </div>`;
 }
+
+/** Somebody's rights have ended: what is open stays for as long as they like. @param {{error: any}} props */
+const Refused = ({ error }) => html`<div class="banner" role="alert">
+  <span>${error.message} ${error.hint ?? ""} What is open stays, and edits that were not saved are kept in this browser.</span>
+  <button onClick=${() => location.reload()}>Try again</button>
+</div>`;
 
 /** The bar above a view. @param {{title: any, children?: any, before?: any}} props */
 export const Bar = ({ title, children, before }) => html`<header class="bar">

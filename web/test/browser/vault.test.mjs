@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { renameSync, rmSync } from "node:fs";
 import { after, test } from "node:test";
 
-import { World, closeChrome, cursor, edit, look, person, saved, story, until } from "./kit.mjs";
+import { World, closeChrome, cursor, edit, look, person, saved, state, story, until } from "./kit.mjs";
 
 after(closeChrome);
 
@@ -24,6 +24,66 @@ test("an older version is seen and restored", story({ "a.md": "first\n" }, async
   await world.onDisk("a.md", (text) => text === "first\n");
   await look(world, page, "a.md", "h");
   await until(() => rows.count(), (count) => count === 3);
+}));
+
+test("a version that was chosen stays chosen while others write, who are told of before it is restored", story({
+  "a.md": "first\n",
+}, async (world) => {
+  const [anna, bert] = [await person(world), await person(world)];
+  await look(world, anna, "a.md");
+  await anna.locator("article.markdown").getByText("first").waitFor();
+  world.write("a.md", "second\n");
+  await anna.locator("article.markdown").getByText("second").waitFor();
+  await look(world, anna, "a.md", "h");
+  const rows = anna.locator(".timeline button");
+  await until(() => rows.count(), (count) => count === 2);
+  await rows.nth(1).click();
+  await anna.locator(".history-what").getByText("first").waitFor();
+  await edit(world, bert, "a.md");
+  await cursor(bert, "end");
+  await bert.keyboard.type("third");
+  await until(() => rows.count(), (count) => count >= 3);
+  await anna.locator(".timeline [aria-current]", { hasText: "created" }).waitFor();
+  await anna.locator(".history-what").getByText("first").waitFor();
+  await anna.getByRole("button", { name: "Restore this" }).click();
+  await anna.locator("dialog").getByText(/is writing in the note/).waitFor();
+  await anna.getByRole("button", { name: "Restore", exact: true }).click();
+  await world.onDisk("a.md", (text) => text === "first\n");
+  await until(() => bert.locator(".cm-content").textContent(), (text) => text === "first");
+}));
+
+test("who is taken out of the vault is told so, keeps their words, and comes back", story({ "a.md": "text\n" }, async (world) => {
+  const told = world.run(["-C", world.folder, "auth", "add-user", "--email", "bob@example.org", "--json"]);
+  const page = await person(world, { code: JSON.parse(told).page.split("#pair=")[1] });
+  await edit(world, page, "a.md");
+  await cursor(page, "end");
+  await page.keyboard.type("saved ");
+  await saved(page);
+  world.run(["-C", world.folder, "auth", "remove", "bob@example.org"]);
+  await state(page, (said) => said.startsWith("You are not a member of this vault"));
+  await page.locator(".banner").getByText(/not a member of this vault/).waitFor();
+  assert.equal(await page.getByText(/signed out|not heard/).count(), 0);
+  assert.match(await page.locator(".cm-content").textContent(), /saved/);
+  world.run(["-C", world.folder, "auth", "add", "bob@example.org"]);
+  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByRole("treeitem", { name: "a" }).waitFor();
+  await edit(world, page, "a.md");
+}));
+
+test("who signs in again hears of what changes, without reloading the page", story({ "a.md": "text\n" }, async (world) => {
+  const page = await person(world);
+  await look(world, page, "a.md");
+  await page.locator("article.markdown").getByText("text").waitFor();
+  const device = await page.evaluate(() => localStorage.getItem("crucible.device")) ?? "";
+  world.run(["-C", world.folder, "auth", "revoke", device, "--yes"]);
+  await page.keyboard.press("h");
+  await page.getByRole("button", { name: "Sign in again" }).click();
+  await page.getByLabel("Pairing code").fill(world.invite());
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("treeitem", { name: "a" }).waitFor();
+  world.write("b.md", "new\n");
+  await page.getByRole("treeitem", { name: "b" }).waitFor();
+  assert.equal(await page.getByText(/not heard/).count(), 0);
 }));
 
 test("the losing side of a conflict is taken, and undone", story({ "a.md": "the word is zero\n" }, async (world) => {

@@ -56,15 +56,23 @@ fn add_user(email: &str, folder: &DataFolder, device_name: &str, context: &Conte
     let user = accounts.add_user(UserId::from_bytes(world::random()?), &email, now_ms)?;
     let subject = Subject { user: user.id, device: DeviceId::from_bytes(world::random()?) };
     let token = accounts.mint(subject, device_name, &Rights::ALL, world::random()?, now_ms)?;
-    context.output.value(&json!({
+    let way = let_in(&user, data, &accounts, context);
+    let (link, page) = match &way {
+        Ok(Some((link, page))) => (Some(link.to_string()), Some(page)),
+        // The token is shown once, whatever else fails.
+        Ok(None) | Err(_) => (None, None),
+    };
+    let output = &context.output;
+    output.value(&json!({
         "type": "user",
         "user": user.id.to_string(),
         "email": user.email.as_str(),
         "token": token.reveal(),
+        "link": link,
+        "page": page,
     }))?;
-    context.output.line(token.reveal())?;
-    let output = &context.output;
-    match let_in(&user, data, &accounts, context)? {
+    output.line(token.reveal())?;
+    match way? {
         Some((link, page)) => {
             output.note(format!("the token of {email}, for scripts: shown this once"));
             output.note(format!("their device comes in by: cru join {link}"));
@@ -278,7 +286,8 @@ fn add(email: &str, read_only: bool, context: &Context) -> Outcome {
     let folder = VaultFolder::find(&context.start)?;
     let vault = &folder.config.vault;
     let access = if read_only { api::Access::Read } else { api::Access::Write };
-    let member = api::add_member(&mut folder.http(context)?, vault, email, access)?;
+    let mut http = folder.http(context)?;
+    let member = api::add_member(&mut http, vault, email, access)?;
     context.output.value(&json!({
         "type": "member",
         "user": member.user,
@@ -288,7 +297,10 @@ fn add(email: &str, read_only: bool, context: &Context) -> Outcome {
     }))?;
     let verb = if read_only { "may read" } else { "may read and write" };
     context.output.line(format!("{} {verb} {vault} now", plain(&member.email)))?;
-    context.output.note("devices of theirs that are in come to it by: cru join URL/VAULT");
+    context.output.note(format!(
+        "what they have of it goes on by itself; a device of theirs that never had it: cru join {}/{vault}",
+        http.url(),
+    ));
     Ok(Exit::Ok)
 }
 

@@ -34,17 +34,20 @@ pub fn run(args: &Invite, context: &Context) -> Outcome {
         Failure::failed("the server gave a code that is none").hint("is it a newer release?")
     })?;
     let (server, here_alone) = address(http.url(), &invitation.listens_on);
+    let page = format!("{server}/#pair={code}");
     let link = JoinLink { server, vault, code: Some(code) };
     let output = &context.output;
     output.value(&json!({
         "type": "invitation",
         "link": link.to_string(),
         "command": format!("cru join {link}"),
+        "page": page,
         "expires_ms": invitation.expires_ms,
         "read_only": args.read_only,
         "this_machine_alone": here_alone.is_some(),
     }))?;
     output.line(output.paint(MARK, format!("cru join {link}")))?;
+    output.note(format!("or in a browser: {page}"));
     let left = invitation.expires_ms.saturating_sub(world::now_ms());
     output.note(format!("good once, for {}", span(left)));
     if let Some(why) = here_alone {

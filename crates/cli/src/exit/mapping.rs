@@ -76,9 +76,10 @@ impl From<LinkError> for Failure {
                      address by now, `cru sync config server URL`",
             ),
             LinkError::Unauthorized { .. } => Self::new(Exit::NotAllowed, message).hint(JOIN_AGAIN),
-            LinkError::Forbidden { .. } => {
-                Self::new(Exit::NotAllowed, message).hint("ask for an invitation that allows it")
-            }
+            LinkError::Forbidden { .. } => Self::new(Exit::NotAllowed, message).hint(
+                "whoever owns the vault can allow it (`cru auth add EMAIL`), or invite a device \
+                     that may",
+            ),
             LinkError::Protocol { .. } => Self::new(Exit::TooNew, message)
                 .hint("update `cru` on both machines to the same release"),
             LinkError::Refused { hint, code, .. } => {
