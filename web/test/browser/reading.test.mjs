@@ -246,3 +246,18 @@ test("what was searched for is shown where it stands, and others' edits take nob
   await page.keyboard.press("h");
   await until(marks, (count) => count === 0);
 }));
+
+test("who begins to write goes on where they read", story({ "Ship.md": `---\ntags: [a]\n---\n${LONG}` }, async (world) => {
+  const page = await person(world);
+  await page.goto(`${world.origin}/#/v/vault/n/Ship.md?find=stands`);
+  await page.locator("article p", { hasText: "stands" }).waitFor();
+  await until(() => page.evaluate(() => document.getElementById("main")?.scrollTop), (top) => top > 1000);
+  await page.keyboard.press("e");
+  await saved(page);
+  await page.keyboard.type("Look: ");
+  await world.onDisk("Ship.md", (text) => /^Look: Here the \*\*mizzen\*\* mast stands/m.test(text));
+  assert.ok(await page.locator(".cm-line", { hasText: "Look: Here" }).evaluate((one) => {
+    const { top, bottom } = one.getBoundingClientRect();
+    return top > 0 && bottom < innerHeight;
+  }));
+}));

@@ -212,6 +212,30 @@ test("a token revoked meanwhile ends the writing, and the text stays in the page
   await page.getByRole("button", { name: "Copy the text" }).waitFor();
 }));
 
+test("what is typed right before one leaves is saved", story(async (world) => {
+  const page = await person(world);
+  // The session is there only once the editor is not.
+  let answer = () => {};
+  await page.route("**/api/sessions", async (route) => {
+    if (route.request().method() === "POST") await new Promise((go) => { answer = () => go(undefined); });
+    await route.continue();
+  });
+  for (const letter of ["x", "y"]) {
+    await page.goto(`${world.origin}/#/v/vault/n/${NOTE}`);
+    await page.locator("article.markdown").waitFor();
+    await page.keyboard.press("e");
+    await page.locator(".cm-content").waitFor();
+    await page.keyboard.type(letter);
+    await page.evaluate(() => { location.hash = "#/v/vault/activity"; });
+    await page.locator(".cm-content").waitFor({ state: "detached" });
+    answer();
+    await world.onDisk(NOTE, (text) => text.includes(letter));
+  }
+  await look(world, page, NOTE);
+  await page.locator("article.markdown").getByText(/y/).first().waitFor();
+  assert.equal(await page.getByText(/not saved yet/).count(), 0);
+}));
+
 test("letters typed after “New note” go into the note, and nowhere else", story(async (world) => {
   const page = await person(world);
   await page.getByRole("button", { name: "New note" }).click();
