@@ -156,9 +156,10 @@ pub struct Up {
     /// What the vault is called on the server; otherwise like the folder.
     #[arg(long)]
     pub name: Option<String>,
-    /// Whose vault it is; a name for you on your own server.
-    #[arg(long, default_value = "me@localhost")]
-    pub email: String,
+    /// Whose vault it is: what others see of you. Otherwise whose it was before, and at first your
+    /// login name @localhost.
+    #[arg(long)]
+    pub email: Option<String>,
     /// Serves the folder from here again although it syncs with another server by now.
     #[arg(long)]
     pub own: bool,

@@ -49,8 +49,7 @@ pub fn run(what: AuthVerb, context: &Context) -> Outcome {
 fn add_user(email: &str, folder: &DataFolder, device_name: &str, context: &Context) -> Outcome {
     let data = &data_of(folder, context)?;
     nesting::require_unsynced(data)?;
-    let email = Email::new(email)
-        .map_err(|error| Failure::new(Exit::Usage, format!("--email {email:?}: {error}")))?;
+    let email = address(email)?;
     let accounts = service::accounts(data)?;
     let now_ms = world::now_ms();
     let user = accounts.add_user(UserId::from_bytes(world::random()?), &email, now_ms)?;
@@ -85,6 +84,10 @@ fn add_user(email: &str, folder: &DataFolder, device_name: &str, context: &Conte
         )),
     }
     Ok(Exit::Ok)
+}
+
+fn address(text: &str) -> Outcome<Email> {
+    Email::new(text).map_err(|error| Failure::new(Exit::Usage, format!("{text:?}: {error}")))
 }
 
 /// A server on this machine takes a connection within this time.
@@ -285,9 +288,10 @@ fn members(context: &Context) -> Outcome {
 fn add(email: &str, read_only: bool, context: &Context) -> Outcome {
     let folder = VaultFolder::find(&context.start)?;
     let vault = &folder.config.vault;
+    let email = &address(email)?;
     let access = if read_only { api::Access::Read } else { api::Access::Write };
     let mut http = folder.http(context)?;
-    let member = api::add_member(&mut http, vault, email, access)?;
+    let member = api::add_member(&mut http, vault, email.as_str(), access)?;
     context.output.value(&json!({
         "type": "member",
         "user": member.user,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use crucible_node::config::{self, Change};
-use crucible_store::accounts::Accounts;
+use crucible_store::accounts::{Accounts, Email};
 use crucible_trust::name::VaultName;
 use crucible_trust::rights::{Access, Rights};
 use serde_json::json;
@@ -28,6 +28,9 @@ const PORT: u16 = 4200;
 const SAMPLE: &str = "crucible-sample";
 /// Milliseconds and seconds of the watching that comes with it.
 const WATCH: Watch = Watch { quiet_ms: 400, every: 300 };
+
+/// Somebody who is not logged in under any name.
+const NOBODY: &str = "me@localhost";
 
 /// Serves the vault and keeps the folder in step.
 pub fn run(args: &Up, context: &Context) -> Outcome {
@@ -55,13 +58,14 @@ pub fn run(args: &Up, context: &Context) -> Outcome {
     let accounts = running.accounts()?;
     let own_url = own_url(&running);
     own.add(&own_url)?;
-    let folder = attach_own(&folder, context, &accounts, &args.email, &name, &own_url)?;
+    let email = owner(&accounts, args.email.as_deref(), &name)?;
+    let folder = attach_own(&folder, context, &accounts, &email, &name, &own_url)?;
     let output = &context.output;
     let shown = output.paint(STRONG, &name);
     output.note(format!("serving {shown} on {}; Ctrl-C stops it", running.address));
     let mut keeper = Keeper::start(folder.root, WATCH, context, stopped)?;
     keeper.begin()?;
-    let user = service::user(&accounts, &args.email)?;
+    let user = service::user(&accounts, &email)?;
     let rights = Rights::of_vault(&name, Access::Write);
     let others_url = running.url_for_others();
     let link = service::join_link(&accounts, &user, rights.clone(), &others_url, &name)?;
@@ -79,10 +83,11 @@ pub fn run(args: &Up, context: &Context) -> Outcome {
              other machines get in too",
         );
     } else {
-        output.note(
+        output.note(format!(
             "whoever is on this network could read along: for one you do not trust, put it behind \
-             TLS (`cru serve --tls-cert`), or --listen 127.0.0.1:4200 keeps it on this machine",
-        );
+             TLS (`cru serve --tls-cert`), or --listen 127.0.0.1:{} keeps it on this machine",
+            running.address.port(),
+        ));
     }
     let ended = keeper.run();
     if running.settle() {
@@ -212,6 +217,21 @@ fn own_url(running: &Running) -> String {
         }
         address => format!("http://{address}"),
     }
+}
+
+/// Whose vault it is: who is said, or was before, or is logged in.
+fn owner(accounts: &Accounts, said: Option<&str>, name: &VaultName) -> Outcome<String> {
+    if let Some(said) = said {
+        return Ok(said.to_owned());
+    }
+    if let Some(vault) = accounts.vault(name)?
+        && let Some(user) = accounts.user(vault.owner)?
+    {
+        return Ok(user.email.to_string());
+    }
+    let login = ["LOGNAME", "USER"].iter().find_map(|name| std::env::var(name).ok());
+    let login = login.map(|login| format!("{login}@localhost"));
+    Ok(login.filter(|login| Email::new(login).is_ok()).unwrap_or_else(|| NOBODY.to_owned()))
 }
 
 /// Gives this device a token and the vault its place on the server.

@@ -22,7 +22,7 @@ pub type Ended = (u16, &'static str);
 /// The server is going down.
 pub const RESTART: Ended = (1012, "the server restarts");
 /// The token is no longer good.
-pub const SIGNED_OUT: Ended = (4401, "the token is no longer good");
+pub const SIGNED_OUT: Ended = (4401, "the token is no longer good for this session");
 /// A frame that is none.
 pub const MALFORMED: Ended = (4400, "a frame could not be read");
 /// It takes nothing.
